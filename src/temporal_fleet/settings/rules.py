@@ -1,0 +1,73 @@
+"""What all groups of settings share: frozen, closed, and with rules between their fields.
+
+A rule is checked after every field of its group is valid on its own. All broken rules of a group
+are reported together, and each names settings by path in angle brackets (``<drain.timeout>``), so
+that the loader can tell an operator the environment names and Python code sees the attribute paths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+BROKEN_RULES = "broken_rules"
+"""The pydantic error type under which broken rules arrive; its context holds them under
+``rules``."""
+
+_REFERENCE = re.compile(r"<([a-z_]+\.[a-z_]+)>")
+
+
+@dataclass(frozen=True)
+class BrokenRule:
+    """Settings that are valid each on its own, and wrong together."""
+
+    path: str
+    """The setting that most likely has to change, such as ``drain.warning``."""
+    message: str
+    """What is wrong; may refer to settings as ``<group.field>``."""
+    cure: str
+    """What to do; may refer to settings as ``<group.field>``."""
+
+
+def name_settings(text: str, name: Callable[[str], str]) -> str:
+    """Replace every ``<group.field>`` in a rule's text.
+
+    Args:
+        text: The message or cure of a broken rule.
+        name: Turns a path into the name the reader knows, such as the environment name.
+    """
+    return _REFERENCE.sub(lambda match: name(match[1]), text)
+
+
+def raise_broken_rules(rules: list[BrokenRule]) -> None:
+    """Raise pydantic's error for broken rules; do nothing when there is none."""
+    if rules:
+        text = "; ".join(name_settings(f"<{r.path}>: {r.message}", str) for r in rules)
+        # Pydantic formats the template itself: the text is passed as a value, braces and all.
+        raise PydanticCustomError(BROKEN_RULES, "{text}", {"text": text, "rules": rules})
+
+
+def seconds(duration: timedelta) -> str:
+    """Write a duration as the number of seconds an operator would type: ``30`` or ``0.25``."""
+    return str(duration.total_seconds()).removesuffix(".0")
+
+
+class Group(BaseModel):
+    """Base of the groups of settings: immutable and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def broken_rules(self) -> Iterator[BrokenRule]:
+        """Yield every rule between fields of this group that does not hold."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        raise_broken_rules(list(self.broken_rules()))
+        return self
