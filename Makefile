@@ -16,7 +16,9 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit check fmt lint types imports docs docs-check lock lock-check workflows bench stress clean
+empty :=
+space := $(empty) $(empty)
+.PHONY: help env run test test-unit check fmt lint types imports docs docs-check lock lock-check workflows bench stress clean
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +31,8 @@ $(STAMP): requirements.lock pyproject.toml $(MEMBERS)
 	@VIRTUAL_ENV=$(VENV) $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps $(foreach m,. $(dir $(MEMBERS)),-e $(m))
 	@touch $@
+
+env: $(STAMP) ## Make the environment only
 
 run: $(STAMP) ## Start the reference fleet on an embedded Temporal server and process examples/orders.jsonl
 	@$(BIN)/python examples/run_orders.py
@@ -48,7 +52,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(STAMP)
-	@$(BIN)/mypy src workloads/*/src scripts examples benchmarks tests workloads/*/tests
+	@MYPYPATH=src:tests/support:benchmarks:benchmarks/workload:$(subst $(space),:,$(wildcard workloads/*/src)) $(BIN)/mypy src workloads/*/src scripts examples benchmarks tests workloads/*/tests
 
 imports: $(STAMP)
 	@$(BIN)/lint-imports

@@ -155,12 +155,12 @@ class ConcurrencySettings(Group):
     task_queue_activities_per_second: Rate | None = None
     """Most activities the server hands out per second for the whole task queue, over all its
     workers; None = no limit. Protects what the activities call."""
-    threads: Annotated[int, Field(ge=1, le=10_000)] = Field(
+    threads: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default_factory=_threads_default,
         json_schema_extra={"default": "FLEET_CONCURRENCY_ACTIVITIES, at most 100"},
     )
     """Threads for activities written as plain `def`. With fewer threads than activities, accepted
-    activities wait for a thread while their timeouts run."""
+    activities wait for a thread while their timeouts run. 0 = none, for workloads without such activities."""
     processes: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=1,
         json_schema_extra={
