@@ -1,0 +1,154 @@
+"""Collect both halves of ``/metrics`` at once: from the SDK core's endpoint and from the worker.
+
+Neither is waited for longer than :data:`COLLECT_TIMEOUT`; what did not come in time is served as it
+was the last time, and marked. Clients that ask while a collection runs share it.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import socket
+import time
+
+from .exposition import merge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .probes import MetricsState
+
+COLLECT_TIMEOUT = 1.0
+"""Seconds to wait for metrics; Prometheus waits ten, a worker that holds the GIL takes any time."""
+
+_CORE_REQUEST = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n"
+
+
+class MetricsCollector:
+    """Collects metrics without blocking the loop that it is part of.
+
+    Args:
+        selector: Where the connection to the core is watched.
+        ask_worker: Asks the worker for its half; the answer comes through :meth:`take_worker_text`.
+        report: Takes an event and its fields for the worker's log.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        ask_worker: Callable[[], None],
+        report: Callable[[str, dict[str, object]], None],
+    ) -> None:
+        self._selector = selector
+        self._ask_worker = ask_worker
+        self._report = report
+        self._texts = {"core": "", "worker": ""}
+        self._pending: set[str] = set()
+        self._failed: set[str] = set()
+        self._worker_asked = False
+        self._waiting: list[Callable[[bytes], None]] = []
+        self._labels: dict[str, str] = {}
+        self._core: socket.socket | None = None
+        self._received = bytearray()
+        self.deadline: float | None = None
+        """When the running collection ends, on the monotonic clock; None = none runs."""
+
+    def collect(self, state: MetricsState, deliver: Callable[[bytes], None]) -> None:
+        """Call *deliver* with the merged exposition, within :data:`COLLECT_TIMEOUT`."""
+        self._waiting.append(deliver)
+        if self.deadline is not None:
+            return
+        self.deadline = time.monotonic() + COLLECT_TIMEOUT
+        self._labels = state["labels"]
+        self._pending = {"worker"}
+        self._failed = set()
+        if not self._worker_asked:
+            self._worker_asked = True
+            self._ask_worker()
+        if state["core_port"] is not None:
+            self._pending.add("core")
+            self._connect_core(state["core_port"])
+
+    def take_worker_text(self, text: str) -> None:
+        """Take the worker's half; late ones serve as the next snapshot."""
+        self._worker_asked = False
+        self._took("worker", text)
+
+    def expire(self, now: float) -> None:
+        """End the running collection when its time is over."""
+        if self.deadline is None or now < self.deadline:
+            return
+        for source in sorted(self._pending):
+            self._report(
+                "metrics did not come in time, the last ones were served",
+                {"source": source, "collect_timeout_seconds": COLLECT_TIMEOUT},
+            )
+        self._failed |= self._pending
+        self._finish()
+
+    def _took(self, source: str, text: str) -> None:
+        self._texts[source] = text
+        self._settle(source)
+
+    def _settle(self, source: str) -> None:
+        if source in self._pending:
+            self._pending.discard(source)
+            if not self._pending:
+                self._finish()
+
+    def _finish(self) -> None:
+        self._close_core()
+        stale = {source: source in self._failed for source in self._texts}
+        body = merge(self._texts["core"], self._texts["worker"], self._labels, stale).encode()
+        waiting, self._waiting = self._waiting, []
+        self.deadline = None
+        self._pending = set()
+        for deliver in waiting:
+            deliver(body)
+
+    def _connect_core(self, port: int) -> None:
+        self._received.clear()
+        self._core = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._core.setblocking(False)
+        code = self._core.connect_ex(("127.0.0.1", port))
+        if code in (0, errno.EINPROGRESS):
+            self._selector.register(self._core, selectors.EVENT_WRITE, self._on_core)
+        else:
+            self._lose_core(OSError(code, "connect failed"))
+
+    def _on_core(self, mask: int) -> None:
+        if self._core is None:
+            return  # closed by an event of the same round
+        try:
+            if mask & selectors.EVENT_WRITE:
+                self._core.sendall(_CORE_REQUEST)
+                self._selector.modify(self._core, selectors.EVENT_READ, self._on_core)
+            elif chunk := self._core.recv(256 * 1024):
+                self._received += chunk
+            else:
+                self._parse_core_answer()
+        except OSError as error:
+            self._lose_core(error)
+
+    def _parse_core_answer(self) -> None:
+        self._close_core()
+        head, _, body = bytes(self._received).partition(b"\r\n\r\n")
+        status = head.partition(b"\r\n")[0].decode("latin-1")
+        if " 200 " in f"{status} ":
+            self._took("core", body.decode())
+        else:
+            self._lose_core(OSError(f"answered {status or 'nothing'}"))
+
+    def _lose_core(self, error: OSError) -> None:
+        self._close_core()
+        self._report("metrics endpoint of the SDK core failed", {"error": str(error)})
+        self._failed.add("core")
+        self._settle("core")
+
+    def _close_core(self) -> None:
+        if self._core is not None:
+            core, self._core = self._core, None
+            if core in self._selector.get_map():
+                self._selector.unregister(core)
+            core.close()

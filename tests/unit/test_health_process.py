@@ -1,0 +1,269 @@
+"""The process behind the health port: its HTTP, and how it merges metrics."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+from health_client import WORKER_METRICS, Answer, settings, wait_until
+from structlog.testing import capture_logs
+from typing_extensions import override
+
+from temporal_fleet.health import HealthServer, HealthState
+
+CORE_METRICS = b"""# HELP temporal_workflow_completed_total Count of completed workflows
+# TYPE temporal_workflow_completed_total counter
+temporal_workflow_completed_total{build_id="b1",namespace="default",workflow_type="Order"} 7
+# HELP temporal_workflow_failed_total Count of failed workflows
+# TYPE temporal_workflow_failed_total counter
+temporal_workflow_failed_total{build_id="b1",namespace="default",workflow_type="Order"} 2
+# HELP temporal_latency_seconds temporal_latency_seconds
+# TYPE temporal_latency_seconds histogram
+temporal_latency_seconds_bucket{build_id="b1",le="0.1"} 1
+temporal_latency_seconds_bucket{build_id="b1",le="+Inf"} 1
+temporal_latency_seconds_sum{build_id="b1"} 0.05
+temporal_latency_seconds_count{build_id="b1"} 1
+"""
+LABELS = {"deployment": "orders", "build_id": "b1"}
+
+
+@pytest.fixture
+def state() -> HealthState:
+    """A worker's state at its very beginning."""
+    return HealthState()
+
+
+@pytest.fixture
+def server(state: HealthState) -> Iterator[HealthServer]:
+    """A server of that state, with metrics."""
+    with HealthServer(
+        settings(), state, render_metrics=lambda: WORKER_METRICS, labels=LABELS
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def core_port() -> Iterator[int]:
+    """An endpoint that stands where the SDK core's is."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CORE_METRICS)
+
+        @override
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as endpoint:
+        thread = threading.Thread(target=endpoint.serve_forever)
+        thread.start()
+        yield endpoint.server_port
+        endpoint.shutdown()
+        thread.join()
+
+
+def test_metrics_of_core_and_worker_are_one_response(server: HealthServer, core_port: int) -> None:
+    """Both halves are served together, ours labelled with deployment and build ID."""
+    server.set_core_metrics_port(core_port)
+
+    answer = Answer(server.port, "/metrics")
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    types = [line for line in answer.text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types)) == 7
+    lines = answer.text.splitlines()
+    assert 'fleet_plain{deployment="orders",build_id="b1"} 2.0' in lines
+    assert 'fleet_things_total{deployment="orders",build_id="b1",kind="a, b"} 3.0' in lines
+    assert 'fleet_things_total{deployment="orders",kind="own",build_id="mine"} 1.0' in lines
+    stale = 'fleet_metrics_stale{deployment="orders",build_id="b1",source="core"} 0'
+    assert stale in lines
+
+
+def test_workflow_outcomes_are_derived_from_core_counters(
+    server: HealthServer, core_port: int
+) -> None:
+    """One metric counts workflow runs by outcome, with the labels of the core's counters."""
+    server.set_core_metrics_port(core_port)
+
+    samples = Answer(server.port, "/metrics").samples
+
+    outcomes = {k: v for k, v in samples.items() if k.startswith("fleet_workflow_outcomes")}
+    common = '"build_id": "b1", "namespace": "default"'
+    assert outcomes == {
+        f'fleet_workflow_outcomes_total{{{common}, "outcome": "{outcome}", '
+        f'"workflow_type": "Order"}}': value
+        for outcome, value in {"completed": 7.0, "failed": 2.0}.items()
+    }
+
+
+def test_metrics_are_compressed_when_accepted(server: HealthServer, core_port: int) -> None:
+    """Gzip is used for clients that accept it, and only for them."""
+    server.set_core_metrics_port(core_port)
+    plain = Answer(server.port, "/metrics")
+
+    packed = Answer(server.port, "/metrics", **{"Accept-Encoding": "deflate, gzip;q=0.5"})
+    refused = Answer(server.port, "/metrics", **{"Accept-Encoding": "gzip;q=0"})
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert refused.headers["Content-Encoding"] is None
+
+
+def test_metrics_without_core_endpoint_are_marked_stale(server: HealthServer) -> None:
+    """A dead core endpoint costs its half only; the metric says so and the log too."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    server.set_core_metrics_port(port)
+    with capture_logs() as lines:
+        answer = Answer(server.port, "/metrics")
+
+        wait_until(lambda: bool(lines))
+    assert answer.seconds < 1
+    assert 'source="core"} 1' in answer.text
+    assert 'source="worker"} 0' in answer.text
+    assert lines[0]["event"] == "metrics endpoint of the SDK core failed"
+
+
+def test_metrics_of_worker_that_is_late_are_the_last_ones(state: HealthState) -> None:
+    """A worker that does not answer within a second gets its last metrics served, marked."""
+    release = threading.Event()
+    calls: list[int] = []
+
+    def render() -> bytes:
+        calls.append(1)
+        if len(calls) == 2:
+            release.wait()
+        return f"# TYPE fleet_calls gauge\nfleet_calls {len(calls)}\n".encode()
+
+    with HealthServer(settings(), state, render_metrics=render) as server:
+        first = Answer(server.port, "/metrics").samples
+        with capture_logs() as lines:
+            late = Answer(server.port, "/metrics")
+            release.set()
+            wait_until(lambda: bool(lines))
+        third = Answer(server.port, "/metrics").samples
+
+    assert first["fleet_calls{}"] == 1
+    assert 1 <= late.seconds < 2
+    assert late.samples["fleet_calls{}"] == 1
+    assert late.samples['fleet_metrics_stale{"source": "worker"}'] == 1
+    assert third["fleet_calls{}"] == 3
+    assert third['fleet_metrics_stale{"source": "worker"}'] == 0
+    assert lines[0]["collect_timeout_seconds"] == 1.0
+
+
+def test_metrics_that_cannot_be_rendered_leave_probes_alive(state: HealthState) -> None:
+    """A broken collector of a workload is logged; the server goes on."""
+
+    def render() -> bytes:
+        raise ValueError("broken collector")
+
+    with capture_logs() as lines, HealthServer(settings(), state, render_metrics=render) as server:
+        answer = Answer(server.port, "/metrics")
+        assert Answer(server.port, "/livez").status == 200
+
+    assert 'source="worker"} 1' in answer.text
+    assert "metrics could not be rendered" in [line["event"] for line in lines]
+
+
+def test_metrics_turned_off_are_not_found(state: HealthState) -> None:
+    """Without metrics the path does not exist, and the answer names the setting."""
+    with HealthServer(settings(), state) as server:
+        answer = Answer(server.port, "/metrics")
+
+    assert answer.status == 404
+    assert "FLEET_METRICS_ENABLED=false" in answer.text
+
+
+def test_concurrent_scrapes_share_one_collection(state: HealthState) -> None:
+    """Twenty clients at once make the worker render its metrics a few times, not twenty."""
+    rendered: list[int] = []
+
+    def render() -> bytes:
+        rendered.append(1)
+        time.sleep(0.2)
+        return WORKER_METRICS
+
+    with HealthServer(settings(), state, render_metrics=render) as server:
+        answers: list[Answer] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(Answer(server.port, "/metrics")))
+            for _ in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert [answer.status for answer in answers] == [200] * 20
+    assert len(rendered) <= 4
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    {
+        "index": (b"GET / HTTP/1.1\r\n\r\n", b"200 OK"),
+        "unknown path": (b"GET /admin HTTP/1.1\r\n\r\n", b"404 Not Found"),
+        "other method": (b"POST /livez HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
+        "body": (b"GET /livez HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody", b"400 Bad Request"),
+        "garbage": (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400 Bad Request"),
+        "bad header": (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"400 Bad Request"),
+        "other protocol": (b"GET / HTTP/2.0\r\n\r\n", b"505 HTTP Version Not Supported"),
+        "large head": (
+            b"GET / HTTP/1.1\r\nA: " + b"x" * 9000,
+            b"431 Request Header Fields Too Large",
+        ),
+    }.values(),
+)
+def test_request_gets_the_status_it_deserves(
+    server: HealthServer, request_bytes: bytes, status: bytes
+) -> None:
+    """What the server does not understand is refused with the status that says why."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(request_bytes)
+        client.settimeout(5)
+
+        assert client.recv(4096).startswith(b"HTTP/1.1 " + status + b"\r\n")
+
+
+def test_head_request_gets_the_headers_only(server: HealthServer) -> None:
+    """HEAD answers as GET does, without the body."""
+    answer = Answer(server.port, "/livez", "HEAD")
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Content-Length"] == "3"
+
+
+def test_pipelined_requests_are_answered_in_order(server: HealthServer) -> None:
+    """Many requests sent at once get as many answers, in their order."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * 500)
+        client.sendall(b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = client.makefile("rb").read()
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 500
+    assert answers.rindex(b"HTTP/1.1 404") > answers.rindex(b"HTTP/1.1 200")
+
+
+def test_slow_clients_leave_room_for_probes(server: HealthServer) -> None:
+    """More clients than are allowed, none of which finishes its request, delay no probe."""
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
+    try:
+        for client in clients:
+            client.send(b"GET /livez HTT")
+        answers = [Answer(server.port, "/livez") for _ in range(10)]
+    finally:
+        for client in clients:
+            client.close()
+
+    assert [answer.status for answer in answers] == [200] * 10
+    assert median(answer.seconds for answer in answers) < 0.1
