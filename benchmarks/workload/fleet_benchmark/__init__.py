@@ -1,0 +1,1 @@
+"""Workloads of the benchmarks, found through the dist-info folder beside this package."""
