@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from typing_extensions import override
+
 
 class ExitCode(IntEnum):
     """What the ``fleet`` command's exit status means; ``kubectl describe pod`` shows it.
@@ -43,6 +45,7 @@ class Problem:
     cure: str | None = None
     """What to do; None when the message already says it."""
 
+    @override
     def __str__(self) -> str:
         """Return the problem as one line: subject, message, source in brackets, cure."""
         text = f"{self.subject}: {self.message}"
