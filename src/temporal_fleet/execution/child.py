@@ -1,0 +1,201 @@
+"""What a process of the pool does: receive a call, run it, send back what came of it.
+
+It is started as a script, by its path, with nothing but the standard library imported, so that the
+import path of the parent is in place before anything of a workload is looked for. Parent and child
+exchange pickles of built-in types, each behind its length; what belongs to a workload is pickled
+once more inside, so that a class that cannot be imported spoils one call and never the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, TypedDict
+
+HEADER = struct.Struct("!Q")
+"""Length of the pickle that follows, in bytes."""
+
+_PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
+_REGISTRY = "temporal_fleet.execution.cpu_activities"
+
+
+class Setup(TypedDict):
+    """First message to a child."""
+
+    import_path: list[str]
+    """The parent's ``sys.path``."""
+    initializer: bytes | None
+    """Pickle of a callable without arguments to call first; None for none."""
+    warm_imports: Sequence[str]
+    """Modules to import before the child is ready."""
+
+
+class Call(TypedDict):
+    """One call, message to a ready child."""
+
+    module: str
+    """Module whose import registers the function."""
+    name: str
+    """Qualified name of the function in its module."""
+    arguments: bytes
+    """Pickle of positional and keyword arguments, as a pair."""
+    log_context: Mapping[str, Any]
+    """Fields of the caller's log context."""
+
+
+class Answer(TypedDict, total=False):
+    """What comes back, for a setup as well as for a call."""
+
+    kind: str
+    """``ready``, ``failed`` (setup); ``returned``, ``raised``, ``impossible`` (call)."""
+    value: bytes | None
+    """Pickle of the result or of the exception; None when an exception cannot be pickled."""
+    error_type: str
+    """Class name of an exception."""
+    message: str
+    """Text of an exception, or what was impossible."""
+    trace: str
+    """Traceback in the child."""
+    seconds: float
+    """How long the setup took."""
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve calls from the socket *descriptor* until the process *parent* closes it or dies."""
+    # Only the parent decides when a child ends: Ctrl-C and a signal to the whole control group must
+    # not. Handlers rather than SIG_IGN, which the programs that an activity starts would inherit.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: None)
+    _die_with(parent)
+    with (
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+        socket.socket(fileno=descriptor) as connection,
+        connection.makefile("rb") as incoming,
+    ):
+        setup = _receive(incoming)
+        if setup is None:
+            return
+        _send(connection, _prepare(setup))
+        while (call := _receive(incoming)) is not None:
+            _send(connection, _answer(call))
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the request above
+        os._exit(1)
+
+
+def _receive(incoming: BinaryIO) -> Any:
+    header = incoming.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (size,) = HEADER.unpack(header)
+    body = incoming.read(size)
+    return pickle.loads(body) if len(body) == size else None  # noqa: S301 - from our own parent
+
+
+def _send(connection: socket.socket, answer: Answer) -> None:
+    body = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+    connection.sendall(HEADER.pack(len(body)))
+    connection.sendall(body)
+
+
+def _prepare(setup: Setup) -> Answer:
+    began = time.monotonic()
+    sys.path[:] = setup["import_path"]
+    doing = "initialise"
+    try:
+        if setup["initializer"] is not None:
+            pickle.loads(setup["initializer"])()  # noqa: S301 - from our own parent
+        for module in setup["warm_imports"]:
+            doing = f"import {module!r}"
+            importlib.import_module(module)
+    except BaseException as error:  # noqa: BLE001 - even sys.exit() in a module is the parent's to report
+        return _failure("failed", error, message=f"cannot {doing}")
+    return {"kind": "ready", "seconds": time.monotonic() - began}
+
+
+def _answer(call: Call) -> Answer:
+    doing = f"find {call['module']}.{call['name']}"
+    try:
+        function = _find(call["module"], call["name"])
+        doing = "unpickle its arguments"
+        args, kwargs = pickle.loads(call["arguments"])  # noqa: S301 - from our own parent
+        context = _log_context(call["log_context"])
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
+        return _failure("impossible", error, message=f"cannot {doing}")
+    try:
+        with context:
+            result = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - it is raised again in the parent
+        return _failure("raised", error, message=str(error), value=_pickled(error))
+    try:
+        return {"kind": "returned", "value": pickle.dumps(result, pickle.HIGHEST_PROTOCOL)}
+    except Exception as error:  # noqa: BLE001 - __reduce__ of anything may raise anything
+        kind = type(result).__qualname__
+        return _failure("impossible", error, message=f"cannot pickle its result of type {kind}")
+
+
+def _find(module: str, name: str) -> Callable[..., Any]:
+    importlib.import_module(module)
+    function: Callable[..., Any] = sys.modules[_REGISTRY].registered(module, name)
+    return function
+
+
+def _log_context(fields: Mapping[str, Any]) -> AbstractContextManager[None]:
+    if not fields:
+        return contextlib.nullcontext()
+    from structlog.contextvars import bound_contextvars
+
+    return bound_contextvars(**fields)
+
+
+def _failure(
+    kind: str, error: BaseException, *, message: str, value: bytes | None = None
+) -> Answer:
+    error.__traceback__ = (
+        error.__traceback__ and error.__traceback__.tb_next
+    )  # without our own frame
+    return {
+        "kind": kind,
+        "error_type": type(error).__name__,
+        "message": message,
+        "trace": "".join(traceback.format_exception(error)),
+        "value": value,
+    }
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Return the pickle of an exception; None when the parent could not make an exception of it.
+
+    Classes whose constructor takes other arguments than it hands to ``Exception`` pickle well and
+    fail when they are unpickled, so that is tried here.
+    """
+    # A coroutine cannot let these through, and the parent's loop must not see a SystemExit.
+    if not isinstance(error, Exception) or isinstance(error, (StopIteration, StopAsyncIteration)):
+        return None
+    try:
+        data = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+        same = type(pickle.loads(data)) is type(error)  # noqa: S301 - made in the line above
+    except Exception:  # noqa: BLE001 - __reduce__ and constructors may raise anything
+        return None
+    return data if same else None
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
