@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from temporal_fleet.event_loop import LoopMonitor
 from temporal_fleet.execution import ThreadPool, running_process_pool
 from temporal_fleet.health import HealthServer, HealthState
 from temporal_fleet.health_checks import HealthChecks
+from temporal_fleet.log_format import configure_logging
 from temporal_fleet.metrics import Metrics, build_runtime
 from temporal_fleet.registration import (
     build_activities,
@@ -96,6 +98,7 @@ class Assembly:
         # of short-lived protobuf objects cost up to a tenth less CPU per workflow.
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        gc.enable()  # `fleet worker` switches it off for the imports of the start
         return parts
 
     def _open_health(self, stack: AsyncExitStack) -> HealthServer:
@@ -147,7 +150,17 @@ class Assembly:
         if not modules:
             return
         pool = await stack.enter_async_context(
-            running_process_pool(self.settings.concurrency.processes, modules)
+            running_process_pool(
+                self.settings.concurrency.processes,
+                modules,
+                initializer=partial(
+                    configure_logging,
+                    self.settings.log,
+                    workload=self.name,
+                    deployment=self.settings.deployment.name or self.name,
+                    build_id=self.settings.deployment.build_id,
+                ),
+            )
         )
         self.metrics.watch_process_pool(
             size=lambda: pool.size, in_use=lambda: pool.in_use, restarts=lambda: pool.restarts

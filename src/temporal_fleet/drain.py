@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import structlog
 
@@ -165,35 +165,52 @@ def stuck_threads() -> list[str]:
     return lines
 
 
+class Running(Protocol):
+    """An activity that runs; as text it names itself."""
+
+    @property
+    def activity_type(self) -> str:
+        """Its type."""
+
+
 async def watch_deadlines(
-    drain: Drain, settings: DrainSettings, running: Callable[[], Sequence[str]]
+    drain: Drain,
+    settings: DrainSettings,
+    running: Callable[[], Sequence[Running]],
+    on_abandoned: Callable[[str], None],
 ) -> None:
     """Log what still runs as a drain goes on: at the early warning, and by name when it is cancelled.
 
     The cancelling itself is the SDK's (its grace period is the drain timeout). Ends after the last line.
+
+    Args:
+        drain: The drain that began just now.
+        settings: Its timeouts.
+        running: Returns what runs now.
+        on_abandoned: Told the type of each activity that is cancelled because the time is over.
     """
-    early = settings.timeout - settings.warning
     if settings.warning:
-        await asyncio.sleep(early.total_seconds())
-        for name in running():
+        await asyncio.sleep((settings.timeout - settings.warning).total_seconds())
+        for activity in running():
             log.warning(
                 "activity still running, will be cancelled soon",
-                activity=name,
+                activity=str(activity),
                 seconds_left=settings.warning.total_seconds(),
             )
     await asyncio.sleep((settings.warning or settings.timeout).total_seconds())
-    for name in running():
+    for activity in running():
+        on_abandoned(activity.activity_type)
         log.warning(
             "drain timeout passed, activity cancelled",
-            activity=name,
+            activity=str(activity),
             drain_timeout_seconds=settings.timeout.total_seconds(),
             reason=drain.reason,
         )
     await asyncio.sleep(settings.force_timeout.total_seconds())
-    for name in running():
+    for activity in running():
         log.error(
             "activity does not end although it was cancelled",
-            activity=name,
+            activity=str(activity),
             force_timeout_seconds=settings.force_timeout.total_seconds(),
             process_ends_in_seconds=(settings.margin - settings.force_timeout).total_seconds(),
         )

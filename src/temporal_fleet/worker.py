@@ -147,9 +147,14 @@ class WorkerProcess:
             running=len(self._tracker.running()),
             drain_timeout_seconds=self._settings.drain.timeout.total_seconds(),
         )
-        running = self._tracker.describe_running
+        deadlines = watch_deadlines(
+            self.drain,
+            self._settings.drain,
+            self._tracker.running,
+            self._metrics.activity_abandoned,
+        )
         watching += [
-            self._guard("deadlines", watch_deadlines(self.drain, self._settings.drain, running)),
+            self._guard("deadlines", deadlines),
             self._guard("second signal", self._cancel_when_shortened()),
         ]
         await parts.worker.shutdown()
@@ -201,7 +206,8 @@ class WorkerProcess:
             running=len(self._tracker.running()),
             force_timeout_seconds=self._settings.drain.force_timeout.total_seconds(),
         )
-        self._tracker.cancel_all("second signal during the drain")
+        for activity in self._tracker.cancel_all("second signal during the drain"):
+            self._metrics.activity_abandoned(activity.activity_type)
 
     def _enter(self, phase: Phase) -> None:
         self._health.set_phase(phase)
