@@ -76,20 +76,21 @@ class Assembly:
         """Open all that polling needs; *stack* closes it backwards."""
         settings = self.settings
         health = self._open_health(stack)
-        workload = load_workload(self.name)
-        if problems := check_workload(workload, settings):
-            raise WorkloadError(problems)
-        own_settings = load_model(workload.settings) if workload.settings else None
         runtime, core_port = build_runtime(settings, workload=self.name)
         if core_port is not None:
             health.set_core_metrics_port(core_port)
-        warming = asyncio.create_task(self._open_process_pool(stack, workload))
+        connecting = asyncio.create_task(self._connect(stack, runtime))
+        warming = None
         try:
-            credentials = await self._connect(stack, runtime)
+            # The connection is made by other threads while this one imports the workload.
+            await asyncio.sleep(0)
+            workload, own_settings = self._load_workload()
+            warming = asyncio.create_task(self._open_process_pool(stack, workload))
+            credentials = await connecting
+            await warming
         except BaseException:
-            warming.cancel()
+            await _cancelled(connecting, warming)
             raise
-        await warming
         resources = await self._open_resources(stack, workload, own_settings, credentials)
         parts = self._assemble(stack, workload, resources, credentials)
         # Only now: the imports of a start block the loop by nature.
@@ -100,6 +101,13 @@ class Assembly:
         gc.set_threshold(50_000, 20, 20)
         gc.enable()  # `fleet worker` switches it off for the imports of the start
         return parts
+
+    def _load_workload(self) -> tuple[Workload[Any, Any], Any]:
+        """Return the workload, checked, and its own settings."""
+        workload = load_workload(self.name)
+        if problems := check_workload(workload, self.settings):
+            raise WorkloadError(problems)
+        return workload, load_model(workload.settings) if workload.settings else None
 
     def _open_health(self, stack: AsyncExitStack) -> HealthServer:
         settings, metrics = self.settings, self.metrics
@@ -241,3 +249,13 @@ class Assembly:
 
     async def _fatal(self, error: BaseException) -> None:
         self.on_fatal_error(error)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel what still runs and wait for its end; its errors are those of an attempt given up."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    for outcome in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.debug("gave up together with the start", error=str(outcome))
