@@ -1,0 +1,67 @@
+"""The declaration of the orders workload: what its worker registers, opens and checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fleet_orders.activities import OrderActivities, OrderResources, score_fraud
+from fleet_orders.attributes import search_attributes
+from fleet_orders.carrier import Carrier
+from fleet_orders.customers import play_customer
+from fleet_orders.models import Order
+from fleet_orders.settings import OrderSettings
+from fleet_orders.stock import Stock
+from fleet_orders.workflows.order import OrderWorkflow
+from fleet_orders.workflows.shipment import ShipmentWorkflow
+from temporal_fleet import ResourceContext, WorkflowStart, Workload
+
+
+@asynccontextmanager
+async def open_resources(
+    context: ResourceContext[OrderSettings],
+) -> AsyncIterator[OrderResources]:
+    """Open the stock, creating it when it is new, and the line to the carrier.
+
+    Args:
+        context: Settings of the workload, and the client that the carrier reports through.
+
+    Raises:
+        sqlite3.Error: When the stock's file cannot be used.
+    """
+    settings = context.settings
+    stock = Stock(settings.stock_path, lock_timeout=settings.lock_timeout)
+    await asyncio.to_thread(stock.open)
+    carrier = Carrier(context.client)
+    try:
+        yield OrderResources(
+            stock=stock,
+            carrier=carrier,
+            packing_time_per_item=settings.packing_time_per_item,
+        )
+    finally:
+        await carrier.close()
+
+
+async def check_stock(resources: OrderResources) -> None:
+    """Fail when the stock does not answer; the worker is then not ready."""
+    await asyncio.to_thread(resources.stock.check)
+
+
+workload: Workload[OrderSettings, OrderResources] = Workload(
+    name="orders",
+    description="Orders as a saga: reserve, charge, pack, ship, notify, or undo it all",
+    workflows=[OrderWorkflow, ShipmentWorkflow],
+    activities=[OrderActivities, score_fraud],
+    settings=OrderSettings,
+    resources=open_resources,
+    health_checks={"stock": check_stock},
+    start=WorkflowStart(
+        workflow=OrderWorkflow,
+        model=Order,
+        workflow_id=lambda order: order.order_id,
+        search_attributes=search_attributes,
+        follow_up=play_customer,
+    ),
+)
