@@ -1,0 +1,58 @@
+"""A client for commands that look at the server or start something, and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from temporal_fleet.settings import LoadedSettings, Settings
+
+_DEADLINE = timedelta(seconds=10)
+"""How long a person waits for a server; a worker waits longer for one that is being started."""
+
+
+def with_client(use: Callable[[Client], Awaitable[None]]) -> None:
+    """Connect as the settings say and run *use* with the client.
+
+    Raises:
+        SettingsError: When settings are wrong.
+        ConnectionFailedError: When the server cannot be reached.
+    """
+    from temporal_fleet.log_format import configure_logging
+    from temporal_fleet.settings import load_settings
+
+    settings = _for_commands(load_settings())
+    configure_logging(settings.log, workload="fleet", deployment="fleet", build_id=None)
+    asyncio.run(_use(settings, use))
+
+
+async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> None:
+    from temporalio.runtime import Runtime
+
+    from temporal_fleet.connection import Connector, default_identity
+    from temporal_fleet.workload import data_converter
+
+    connector = Connector(
+        settings=settings,
+        runtime=Runtime.default(),
+        identity=settings.connection.identity or default_identity("fleet"),
+        data_converter=data_converter(),
+    )
+    await use(await connector.connect())
+
+
+def _for_commands(loaded: LoadedSettings) -> Settings:
+    """Return the settings with other defaults where nobody has set them."""
+    settings = loaded.settings
+    connection, log = settings.connection, settings.log
+    if loaded.provenance["connection.deadline"] == "default":
+        deadline = max(_DEADLINE, connection.attempt_timeout)
+        connection = connection.model_copy(update={"deadline": deadline})
+    if loaded.provenance["log.level"] == "default":
+        log = log.model_copy(update={"level": "WARNING"})
+    return settings.model_copy(update={"connection": connection, "log": log})

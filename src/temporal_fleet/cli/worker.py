@@ -1,0 +1,37 @@
+"""``fleet worker``: one worker, as it runs in production."""
+
+from __future__ import annotations
+
+import click
+
+from temporal_fleet.cli.command import Command, workload_argument
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("fleet worker orders", "serve the task queue of the workload orders"),
+        ("TEMPORAL_ADDRESS=temporal:7233 fleet worker orders", "connect to another server"),
+        ("FLEET_HEALTH_PORT=0 fleet worker orders", "any free port for probes and metrics"),
+    ],
+)
+@workload_argument
+def worker(workload: str) -> None:
+    """Run the worker of one workload until SIGTERM or SIGINT.
+
+    WORKLOAD is the name of an installed workload; `fleet list` shows them. Settings come from
+    environment variables; `fleet settings show` lists them. The first signal drains: no new work,
+    running activities may finish. A second one shortens that.
+    """
+    import gc
+
+    # Imports make much that lives for ever; looking through it again and again is a tenth of a start.
+    gc.disable()
+    import temporal_fleet.log_format  # noqa: F401 - first: it keeps structlog from importing rich
+    from temporal_fleet.drain import end_at_once_on_signals
+
+    end_at_once_on_signals()
+    from temporal_fleet.settings import load_settings
+    from temporal_fleet.worker import end_process, run_worker
+
+    end_process(run_worker(workload, load_settings()))

@@ -1,0 +1,265 @@
+"""``fleet dev`` as a developer uses it: real server, real workers, real files that change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from temporalio.client import Client
+from written_workload import WORKFLOWS, WrittenWorkload, fleet_environment, write_workload
+
+from temporal_fleet.errors import ExitCode
+from temporal_fleet.testing import dev_server
+from temporal_fleet.workload import data_converter
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+READY = "drains and stops everything"
+
+
+class Development:
+    """A running ``fleet dev`` and what it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._grown = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout
+        async for raw in self.process.stdout:
+            async with self._grown:
+                self.lines.append(raw.decode().rstrip())
+                self._grown.notify_all()
+
+    async def printed(self, pattern: str, times: int = 1) -> str:
+        """Wait until a pattern was printed so many times; returns the last of these lines."""
+
+        def found() -> list[str]:
+            return [line for line in self.lines if re.search(pattern, line)]
+
+        try:
+            async with asyncio.timeout(60), self._grown:
+                await self._grown.wait_for(lambda: len(found()) >= times)
+        except TimeoutError:
+            raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines)) from None
+        return found()[times - 1]
+
+    async def exit_code(self) -> int:
+        """Wait for the end."""
+        async with asyncio.timeout(60):
+            await self._reader
+            return await self.process.wait()
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker processes, which are forks of a template."""
+        mine = psutil.Process(self.process.pid).children()
+        return [fork for each in mine for fork in each.children()]
+
+
+@asynccontextmanager
+async def developing(site: Path, directory: Path, *arguments: str) -> AsyncIterator[Development]:
+    """Run ``fleet dev`` in a directory; it is killed at the end if need be."""
+    directory.mkdir(exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "temporal_fleet", "dev", "--headless", *arguments),
+        cwd=directory,
+        env=fleet_environment(site),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    development = Development(process)
+    try:
+        yield development
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+def greeting(tmp_path: Path) -> WrittenWorkload:
+    """An installed workload."""
+    return write_workload(tmp_path / "site", "greeting")
+
+
+async def greet(directory: Path, name: str) -> str:
+    """Run one workflow on the server of a ``fleet dev``; returns its text."""
+    holder = json.loads((directory / ".fleet" / "server.lock").read_text())
+    client = await Client.connect(holder["address"], data_converter=data_converter())
+    result = await client.execute_workflow(
+        "Greet", {"name": name}, id=f"greet-{name}", task_queue="greeting", result_type=dict
+    )
+    return str(result["text"])
+
+
+def say(greeting: WrittenWorkload, text: str) -> None:
+    """Change the code of the workload."""
+    greeting.write("workflows.py", WORKFLOWS.replace('"hello"', f'"{text}"'))
+
+
+async def test_dev_when_code_changes_runs_the_new_code(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A change is shown with its file and is in effect as soon as that is printed."""
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        await dev.printed(READY)
+        before = await greet(tmp_path / "here", "ann")
+        say(greeting, "howdy")
+        line = await dev.printed("restarted in")
+        after = await greet(tmp_path / "here", "bob")
+        dev.process.send_signal(signal.SIGINT)
+        code = await dev.exit_code()
+
+    assert (before, after) == ("hello ann", "howdy bob")
+    assert re.search(r"↻ greeting: 1 file changed \(workflows\.py\) → restarted in \d", line)
+    assert code == ExitCode.OK
+    assert dev.lines[-1] == "fleet    │ stopped"
+
+
+async def test_dev_with_a_syntax_error_keeps_the_old_code_until_it_is_mended(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """Code that cannot be imported is shown and replaces nothing."""
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        await dev.printed(READY)
+        (before,) = dev.workers()
+        greeting.write("workflows.py", WORKFLOWS + "\nthis is no Python\n")
+        await dev.printed("the old one goes on")
+        during = [each for each in dev.workers() if each.status() != "zombie"]
+        say(greeting, "mended")
+        await dev.printed("restarted in")
+        after = await greet(tmp_path / "here", "bob")
+
+    assert during == [before]
+    assert after == "mended bob"
+    assert any("SyntaxError" in line and "workflows.py" in line for line in dev.lines)
+
+
+async def test_dev_with_broken_code_from_the_start_waits_for_it_to_be_mended(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A workload that never started is started when its code changes."""
+    greeting.write("workflows.py", "import no_such_module")
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        await dev.printed("waiting for its code to change")
+        await dev.printed("greeting .* does not run")
+        say(greeting, "mended")
+        await dev.printed("restarted in")
+        text = await greet(tmp_path / "here", "ann")
+
+    assert text == "mended ann"
+
+
+async def test_dev_when_a_worker_is_killed_starts_it_again(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A crash is shown and the worker comes back."""
+    async with developing(
+        greeting.site, tmp_path / "here", "--workload", "greeting", "--no-reload"
+    ) as dev:
+        await dev.printed(READY)
+        (worker,) = dev.workers()
+        worker.kill()
+        await dev.printed("greeting: ended with status -9; restarting in 1 s")
+        await dev.printed("ended with status -9 .*restarted in")
+        text = await greet(tmp_path / "here", "ann")
+
+    assert text == "hello ann"
+
+
+async def test_dev_for_several_workloads_restarts_only_the_one_that_changed(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """Other workloads do not notice."""
+    write_workload(greeting.site, "other")
+    arguments = ("--workload", "greeting", "--workload", "other")
+    async with developing(greeting.site, tmp_path / "here", *arguments) as dev:
+        await dev.printed(READY)
+        before = {worker.pid for worker in dev.workers()}
+        say(greeting, "howdy")
+        await dev.printed("restarted in")
+        await dev.printed("greeting │.*drained")
+        after = {worker.pid for worker in dev.workers() if worker.status() != "zombie"}
+
+    assert len(before & after) == 1
+    assert not any("other: 1 file" in line for line in dev.lines)
+
+
+async def test_dev_twice_in_one_directory_names_the_first(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """The second is told who runs already and where."""
+    arguments = (greeting.site, tmp_path / "here", "--workload", "greeting")
+    async with developing(*arguments) as first:
+        await first.printed(READY)
+        async with developing(*arguments) as second:
+            line = await second.printed("already runs in")
+            code = await second.exit_code()
+
+    assert f"process {first.process.pid}" in line
+    assert code == ExitCode.STARTUP
+
+
+async def test_dev_for_a_workload_that_is_not_installed_names_the_installed(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A wrong name is answered with the right ones."""
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greting") as dev:
+        line = await dev.printed("greting")
+        code = await dev.exit_code()
+
+    assert "greeting" in line.partition("installed:")[2]
+    assert code == ExitCode.STARTUP
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that a parent ended")
+async def test_dev_killed_leaves_no_process_behind(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """Server, template, workers and their helpers end with the process that started them."""
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        await dev.printed(READY)
+        family = psutil.Process(dev.process.pid).children(recursive=True)
+        dev.process.kill()
+        await dev.process.wait()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, 20)
+
+    assert len(family) >= 3
+    assert alive == []
+
+
+async def test_dev_with_another_server_uses_it_and_starts_none(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A server that already runs is used, and no second one is started."""
+    async with dev_server() as server:
+        address = server.client.service_client.config.target_host
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "temporal_fleet", "dev"),
+            *("--server", address, "--workload", "greeting"),
+            cwd=tmp_path,
+            env=fleet_environment(greeting.site),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        dev = Development(process)
+        await dev.printed(READY)
+        result = await server.client.execute_workflow(
+            "Greet", {"name": "ann"}, id="greet", task_queue="greeting", result_type=dict
+        )
+        process.send_signal(signal.SIGTERM)
+        code = await dev.exit_code()
+
+    assert result["text"] == "hello ann"
+    assert code == ExitCode.OK
+    assert not (tmp_path / ".fleet").exists()

@@ -1,0 +1,257 @@
+"""The command as a user meets it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import pytest
+from written_workload import WrittenWorkload, fleet_environment, write_workload
+
+from temporal_fleet import __version__
+from temporal_fleet.cli import INTERRUPTED, fleet
+from temporal_fleet.errors import ExitCode
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def greeting(tmp_path: Path) -> WrittenWorkload:
+    """An installed workload."""
+    return write_workload(tmp_path / "site", "greeting")
+
+
+def run(*arguments: str, site: Path | None = None, **variables: str) -> Done:
+    """Run ``fleet`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "temporal_fleet", *arguments],
+        env=fleet_environment(site or Path("/nonexistent"), **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+
+def commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that lead to it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from commands(each, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(fleet)), ids=str)
+def test_help_of_every_command_ends_in_examples(
+    path: Sequence[str], command: click.Command
+) -> None:
+    """Every command shows how it is used, beginning with its own name."""
+    lines = command.get_help(click.Context(command)).splitlines()
+    examples = lines[lines.index("Examples:") + 1 :]
+
+    assert any(f"fleet {' '.join(path)}".strip() in line for line in examples)
+
+
+@pytest.mark.parametrize(
+    ("code", "forbidden"),
+    [
+        ("from temporal_fleet.cli import run; run(['--help'])", "asyncio pydantic rich temporalio"),
+        ("import temporal_fleet.cli, temporal_fleet.worker", "rich watchfiles opentelemetry"),
+    ],
+    ids=["help", "worker"],
+)
+def test_command_loads_only_what_it_needs(code: str, forbidden: str) -> None:
+    """Help answers without the SDK, and a worker carries nothing that only people look at."""
+    check = f"{code}; import sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=50
+    )
+
+    assert not set(forbidden.split()) & set(done.stderr.split())
+
+
+def test_version_names_package_sdk_and_python() -> None:
+    """A bug report needs one line."""
+    done = run("--version")
+
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    assert done.stdout == (
+        f"temporal-fleet {__version__} (temporalio {version('temporalio')}, Python {python})\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bogus",),
+        ("worker",),
+        ("start", "greeting", "/nonexistent.jsonl"),
+        ("start", "greeting", "-", "--rate", "0"),
+        ("start", "greeting", "-", "--timeout", "1"),
+        ("queue", "--watch", "--output", "json"),
+        ("dev", "--server", "localhost:1", "--headless"),
+    ],
+    ids=" ".join,
+)
+def test_command_line_that_is_wrong_ends_with_2(arguments: tuple[str, ...]) -> None:
+    """Mistakes in the command line are told on standard error, with their own exit code."""
+    done = run(*arguments)
+
+    assert done.returncode == ExitCode.USAGE
+    assert "Error: " in done.stderr
+
+
+def test_list_with_a_broken_workload_shows_the_others_and_the_cause(
+    greeting: WrittenWorkload,
+) -> None:
+    """A workload that cannot be imported hides no other, and its cause is shown."""
+    broken = write_workload(greeting.site, "broken")
+    broken.write("models.py", "import no_such_module")
+    done = run("list", site=greeting.site)
+
+    assert done.returncode == ExitCode.STARTUP
+    assert "greeting  task queue greeting" in done.stdout
+    assert "Greet" in done.stdout
+    assert "broken cannot be loaded" in done.stdout
+    assert "No module named 'no_such_module'" in done.stdout
+
+
+def test_list_as_json_describes_workflows_and_handlers(greeting: WrittenWorkload) -> None:
+    """Programs get everything that people see."""
+    done = run("list", "--output", "json", site=greeting.site)
+    found = {each["name"]: each for each in json.loads(done.stdout)["workloads"]}
+
+    assert done.returncode == ExitCode.OK
+    assert found["greeting"]["task_queue"] == "greeting"
+    assert found["greeting"]["workflows"][0]["type"] == "Greet"
+    assert found["greeting"]["workflows"][0]["signals"] == ["nudge"]
+
+
+def test_settings_show_names_value_and_source_and_masks_secrets() -> None:
+    """Each value is shown with where it was set; a secret is not shown."""
+    done = run(
+        *("settings", "show", "--changed", "--output", "json"),
+        FLEET_DRAIN_TIMEOUT_SECONDS="77",
+        TEMPORAL_API_KEY="hush",
+    )
+    rows = {row["path"]: row for row in json.loads(done.stdout)}
+
+    assert rows["drain.timeout"]["value_masked"] == "77"
+    assert rows["drain.timeout"]["source"] == "FLEET_DRAIN_TIMEOUT_SECONDS"
+    assert rows["temporal.api_key"]["value_masked"] == "****"
+    assert "hush" not in done.stdout
+    assert "health.port" not in rows
+
+
+def test_settings_show_with_mistakes_reports_all_and_ends_with_3() -> None:
+    """Every wrong setting is named at once, unknown ones with what was meant."""
+    done = run("settings", "show", FLEET_DRAIN_TIMEOUT_SECONDS="soon", FLEET_HEALTH_PROT="1")
+
+    assert done.returncode == ExitCode.STARTUP
+    assert "FLEET_DRAIN_TIMEOUT_SECONDS: 'soon'" in done.stderr
+    assert "FLEET_HEALTH_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_with_an_error_shows_the_traceback() -> None:
+    """Whoever asks for it sees where an error comes from."""
+    done = run("--debug", "start", "nothing", "-")
+
+    assert done.returncode == ExitCode.STARTUP
+    assert "Traceback" in done.stderr
+    assert "no installed distribution offers a workload named 'nothing'" in done.stderr
+
+
+def test_settings_docs_prints_the_reference() -> None:
+    """The reference can be printed where no repository is."""
+    done = run("settings", "docs")
+
+    assert done.stdout.startswith("# Settings")
+    assert "FLEET_DRAIN_TIMEOUT_SECONDS" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
+    """Each shell gets a script that asks fleet for completions."""
+    done = run("completion", shell)
+
+    assert done.returncode == ExitCode.OK
+    assert f"_FLEET_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_completion_of_a_workload_offers_installed_names(greeting: WrittenWorkload) -> None:
+    """Names of installed workloads are completed."""
+    done = run(
+        *(),
+        site=greeting.site,
+        _FLEET_COMPLETE="bash_complete",
+        COMP_WORDS="fleet worker gr",
+        COMP_CWORD="2",
+    )
+
+    assert done.stdout.splitlines() == ["plain,greeting"]
+
+
+def test_queue_without_a_server_says_what_to_check() -> None:
+    """A server that is away is told with its address and the setting, exit code 3."""
+    done = run(
+        *("queue", "orders"),
+        TEMPORAL_ADDRESS="127.0.0.1:1",
+        FLEET_CONNECTION_DEADLINE_SECONDS="0.5",
+        FLEET_CONNECTION_ATTEMPT_TIMEOUT_SECONDS="0.5",
+    )
+
+    assert done.returncode == ExitCode.STARTUP
+    assert "127.0.0.1:1" in done.stderr
+    assert "TEMPORAL_ADDRESS" in done.stderr
+    assert done.stdout == ""
+
+
+def test_command_interrupted_ends_with_130() -> None:
+    """Ctrl-C ends a command that waits for a server as shells expect."""
+    environment = fleet_environment(
+        Path("/nonexistent"),
+        TEMPORAL_ADDRESS="127.0.0.1:1",
+        FLEET_LOG_FORMAT="json",
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "temporal_fleet", "queue", "orders"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        process.stderr.readline()  # the first attempt has failed, it waits for the second
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+
+    assert code == INTERRUPTED
+
+
+def test_output_into_a_closed_pipe_is_no_traceback(greeting: WrittenWorkload) -> None:
+    """Whoever reads only the first lines sees no error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "temporal_fleet", "list", "--output", "json"],
+            env=fleet_environment(greeting.site),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+    finally:
+        os.close(writing)
+
+    assert done.stderr == ""

@@ -1,0 +1,142 @@
+"""The parts of starting from a file that need no server."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field
+
+from temporal_fleet.starting import LineResult, LineStatus, StartReport, read_lines
+from temporal_fleet.starting.lines import Pace, parse_line, quantile
+
+
+class Item(BaseModel):
+    sku: str
+    quantity: int = Field(ge=1)
+
+
+class Basket(BaseModel):
+    items: list[Item]
+
+
+def test_parse_line_of_a_good_line_returns_the_model() -> None:
+    """A good line becomes the workload's model."""
+    assert parse_line(b'{"sku": "a", "quantity": 2}\n', Item) == Item(sku="a", quantity=2)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"sku": "a", "quantity": 0}', "quantity: .*greater than or equal to 1 .it is 0."),
+        (b'{"quantity": 1}', "^sku: Field required$"),
+        (b'{"sku": 1}', "sku: .*string .it is 1.; quantity: Field required"),
+        (b'{"sku": "a", "quant', "^not JSON: EOF while parsing a string at column 19$"),
+        (b"\xff\xfe", "^not JSON: "),
+        (b"[]", "valid dictionary|object"),
+    ],
+)
+def test_parse_line_of_a_bad_line_says_what_is_wrong_where(line: bytes, reason: str) -> None:
+    """The reason names the field, the rule and the value, or the column where JSON ends."""
+    said = parse_line(line, Item)
+
+    assert isinstance(said, str)
+    assert re.search(reason, said), said
+
+
+def test_parse_line_with_a_nested_mistake_names_the_path() -> None:
+    """A mistake inside a list is found by its position."""
+    reason = parse_line(b'{"items": [{"sku": "a", "quantity": 1}, {"sku": "b"}]}', Basket)
+
+    assert reason == "items.1.quantity: Field required"
+
+
+def test_pace_when_called_at_once_spreads_the_callers() -> None:
+    """Ten callers a second go on a tenth of a second apart."""
+    pace = Pace(rate=10)
+    pace.reserve(100.0)
+    waits = [pace.reserve(100.0) for _ in range(3)]
+
+    assert waits == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_pace_after_a_long_pause_makes_no_burst() -> None:
+    """Time that nobody used is lost, but for a tenth of a second."""
+    pace = Pace(rate=10)
+    pace.reserve(100.0)
+    waits = [pace.reserve(200.0) for _ in range(4)]
+
+    assert waits == pytest.approx([0.0, 0.0, 0.1, 0.2])
+
+
+def test_pace_without_a_rate_never_waits() -> None:
+    """No rate means no waiting."""
+    pace = Pace(rate=None)
+
+    assert [pace.reserve(1.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([], 0.5, None), ([3.0], 0.95, 3.0), ([4.0, 1.0, 3.0, 2.0], 0.5, 3.0), ([1.0, 2.0], 1.0, 2.0)],
+)
+def test_quantile_of_values_is_one_of_them(
+    values: list[float], share: float, expected: float | None
+) -> None:
+    """A quantile is one of the values seen, and None of no values."""
+    assert quantile(array("d", values), share) == expected
+
+
+@pytest.mark.parametrize("outcome", ["failed", "terminated", "timed out", "still running", "lost"])
+def test_report_with_a_bad_outcome_is_not_ok(outcome: str) -> None:
+    """A run is not successful when a workflow failed or is not final."""
+    report = StartReport()
+    report.outcomes[outcome] += 1
+
+    assert not report.ok
+
+
+def test_report_with_a_rejected_line_is_not_ok() -> None:
+    """A run is not successful when a line was rejected."""
+    report = StartReport()
+    report.rejected.append(LineResult(line=1, status=LineStatus.REJECTED, reason="bad"))
+
+    assert not report.ok
+
+
+def test_report_with_business_outcomes_is_ok() -> None:
+    """What a workflow calls its outcome does not make the run a failure."""
+    report = StartReport()
+    report.outcomes["compensated"] += 3
+
+    assert report.ok
+    assert report.summary()["outcomes"] == {"compensated": 3}
+
+
+async def test_read_lines_of_a_file_yields_every_line(tmp_path: Path) -> None:
+    """Lines come as they are, also a last one without its end."""
+    file = tmp_path / "lines"
+    file.write_bytes(b"a\n\nb")
+
+    assert [line async for line in read_lines(file)] == [b"a\n", b"\n", b"b"]
+
+
+async def test_read_lines_of_standard_input_yields_lines_before_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line that was piped in is there although the writer goes on."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as stdin, os.fdopen(writing, "wb") as writer:
+        monkeypatch.setattr("sys.stdin", stdin)
+        writer.write(b"first\n")
+        writer.flush()
+        lines = read_lines(None)
+        first = await anext(lines)
+        writer.write(b"second")
+        writer.close()
+        rest = [line async for line in lines]
+
+    assert (first, rest) == (b"first\n", [b"second"])
