@@ -52,7 +52,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(STAMP)
-	@MYPYPATH=src:tests/support:benchmarks:benchmarks/workload:$(subst $(space),:,$(wildcard workloads/*/src)) $(BIN)/mypy src workloads/*/src scripts examples benchmarks tests workloads/*/tests
+	@MYPYPATH=src:tests/support:benchmarks/workload:$(subst $(space),:,$(wildcard workloads/*/src)) $(BIN)/mypy src workloads/*/src scripts examples benchmarks tests workloads/*/tests
 
 imports: $(STAMP)
 	@$(BIN)/lint-imports

@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from fleet_orders.models import OrderOutcome
-from fleet_payments.audit import books
 from running_worker import RunningWorker, running_worker
 
+from fleet_orders.models import OrderOutcome
+from fleet_payments.audit import books
 from temporal_fleet.starting import LineResult, read_lines, start_all
 from temporal_fleet.testing import dev_server
 from temporal_fleet.workload import load_workload
@@ -30,7 +30,7 @@ class Mortal:
     """One place of the fleet: a worker that is replaced as soon as it was killed."""
 
     def __init__(self, address: str, workload: str, environment: dict[str, str]) -> None:
-        self._new = lambda: running_worker(address, workload, environment)
+        self._arguments = (address, workload, environment)
         self._up = asyncio.Event()
         self._worker: RunningWorker | None = None
         self.codes: list[int] = []
@@ -38,7 +38,7 @@ class Mortal:
     async def live(self) -> None:
         """Keep one worker running until cancelled."""
         while True:
-            async with self._new() as self._worker:
+            async with running_worker(*self._arguments) as self._worker:
                 await self._worker.logged("polling", timeout=60)
                 self._up.set()
                 self.codes.append(await self._worker.exit_code(timeout=600))
@@ -73,7 +73,7 @@ async def kill_at_random(places: list[Mortal]) -> None:
 
 
 async def test_workers_killed_at_random_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    """With workers killed by SIGKILL at random every order gets final, nothing is charged twice, books balance."""
+    """With workers killed at random every order gets final, nothing is charged twice, books balance."""
     database = f"sqlite:///{tmp_path}/payments.db"
     environment = {
         "PAYMENTS_DATABASE_URL": database,

@@ -89,7 +89,7 @@ class RunningWorker:
 
         def fetch() -> tuple[int, str]:
             try:
-                with urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:  # noqa: S310
+                with urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:
                     return answer.status, answer.read().decode()
             except HTTPError as error:
                 with error:

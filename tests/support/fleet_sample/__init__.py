@@ -10,7 +10,6 @@ from typing import Any
 
 from fleet_sample.activities import SampleActivities, nap_thread, spin, stubborn_thread
 from fleet_sample.workflows import RunActivity
-
 from temporal_fleet import ResourceContext, Workload
 
 
