@@ -20,27 +20,31 @@ from temporal_fleet.settings.reference import reference_markdown as settings_pag
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
+HEADER = "<!-- Generated from the source by `make docs`; do not edit. -->\n\n"
+
+
 def main() -> int:
     """Write or check every page; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when stale")
-    check = parser.parse_args().check
-    stale = [
-        name for name, page in PAGES.items() if not _write(REFERENCE / name, page(), check=check)
-    ]
-    for name in stale:
-        print(f"docs/reference/{name} is stale: run make docs", file=sys.stderr)
+    if not parser.parse_args().check:
+        REFERENCE.mkdir(parents=True, exist_ok=True)
+        for page in PAGES:
+            (REFERENCE / page).write_text(render(page), encoding="utf-8")
+        return 0
+    stale = [f"docs/reference/{page}" for page in PAGES if not _is_fresh(page)]
+    print(f"not fresh: {', '.join(stale)}. Run: make docs" if stale else "docs/reference is fresh")
     return 1 if stale else 0
 
 
-def _write(file: Path, text: str, *, check: bool) -> bool:
-    """Write a page; returns whether it is fresh now."""
-    text = text.rstrip() + "\n"
-    if check:
-        return file.exists() and file.read_text(encoding="utf-8") == text
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return True
+def render(page: str) -> str:
+    """Return what a page has to say."""
+    return HEADER + PAGES[page]().rstrip() + "\n"
+
+
+def _is_fresh(page: str) -> bool:
+    file = REFERENCE / page
+    return file.exists() and file.read_text(encoding="utf-8") == render(page)
 
 
 def cli_page() -> str:

@@ -134,6 +134,7 @@ class WorkerProcess:
 
     async def _poll_until_drained(self, parts: Parts) -> None:
         """Poll until the drain is asked for, then let running work end."""
+        await parts.probe.remember_former_pollers()
         polling = self._guard("worker", parts.worker.run())
         watching = [
             self._guard("readiness", self._become_ready(parts)),

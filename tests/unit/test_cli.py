@@ -65,7 +65,10 @@ def test_help_of_every_command_ends_in_examples(
     ("code", "forbidden"),
     [
         ("from temporal_fleet.cli import run; run(['--help'])", "asyncio pydantic rich temporalio"),
-        ("import temporal_fleet.cli, temporal_fleet.worker", "rich watchfiles opentelemetry"),
+        (
+            "import temporal_fleet.cli, temporal_fleet.log_format, temporal_fleet.worker",
+            "rich watchfiles opentelemetry",
+        ),
     ],
     ids=["help", "worker"],
 )

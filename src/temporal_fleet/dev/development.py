@@ -227,9 +227,11 @@ async def _greet(
         lines.append(f"Temporal UI      {server.ui_url or 'off'}")
         if not server.address.endswith(":7233"):
             lines.append(f"for other tools  export TEMPORAL_ADDRESS={server.address}")
+    task_queues = await workers.task_queues()
     for name, workload in workers.workloads.items():
         where = f"http://127.0.0.1:{workload.health_port}/readyz?verbose"
-        lines.append(f"{name:<16} {where if workload.ready.is_set() else 'does not run'}")
+        state = f"health {where}" if workload.ready.is_set() else "does not run"
+        lines.append(f"{name:<16} task queue {task_queues.get(name, 'unknown')}, {state}")
     lines.append("Ctrl-C           drains and stops everything")
     for line in lines:
         terminal.say(line)

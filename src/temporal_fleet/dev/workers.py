@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -56,6 +57,18 @@ class Workers:
     def failed(self) -> list[str]:
         """Names of the workloads that do not poll."""
         return [name for name, each in self.workloads.items() if not each.ready.is_set()]
+
+    async def task_queues(self) -> dict[str, str]:
+        """Return the task queue of each workload that can be imported.
+
+        A process of its own asks, as the code of workloads is never imported into this one.
+        """
+        child = await self._launcher.start(["list", "--output", "json"], {})
+        text = (await child.output.read()).decode()
+        await child.exited
+        found = json.loads(text[text.index("{") :])["workloads"]
+        override = os.environ.get("FLEET_WORKER_TASK_QUEUE")
+        return {each["name"]: override or each["task_queue"] for each in found}
 
     async def renew_launcher(self, modules: Iterable[str]) -> None:
         """Start processes from now on with the newest code of temporal-fleet itself."""

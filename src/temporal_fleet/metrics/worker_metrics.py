@@ -10,7 +10,6 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import temporal_fleet
 from temporal_fleet.metrics import families as f
 from temporal_fleet.metrics.families import Family, deployment_labels
 
@@ -149,7 +148,7 @@ class Metrics:
     @cached_property
     def _build(self) -> Labels:
         python = platform.python_version()
-        return (self._workload, temporal_fleet.__version__, version("temporalio"), python)
+        return (self._workload, version("temporal-fleet"), version("temporalio"), python)
 
     @cached_property
     def _registry(self) -> CollectorRegistry:
