@@ -12,13 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
+from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.health import HealthState
+from temporal_fleet.pollers import TaskType, describe_task_queue, other_partitions, pollers_at
 from temporal_fleet.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -30,11 +29,6 @@ FIRST_PROBE_INTERVAL = timedelta(seconds=0.05)
 SLOW_START = timedelta(seconds=10)
 """After this time without confirmed pollers a warning says so, and questions become as rare as later."""
 
-_TYPES = {
-    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    "nexus": TaskQueueType.TASK_QUEUE_TYPE_NEXUS,
-}
 _REFUSALS = {RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED}
 
 
@@ -47,7 +41,7 @@ class ServerProbe:
         *,
         client: Callable[[], Client],
         task_queue: str,
-        kinds: Collection[str],
+        kinds: Collection[TaskType],
         identity: str,
         state: HealthState,
     ) -> None:
@@ -70,6 +64,8 @@ class ServerProbe:
         self._state = state
         self._failures = 0
         self._former: dict[str, datetime] = {}
+        # Asked for once: their number changes only by the server's configuration.
+        self._partitions: list[str] | None = None
 
     async def remember_former_pollers(self) -> None:
         """Note who polled under this identity before; to be called before polling begins.
@@ -79,14 +75,13 @@ class ServerProbe:
         ours. A server that does not answer is no error here: the next question tells.
         """
         try:
-            answers = await self._describe_all()
+            for kind in self._kinds:
+                pollers = [*await self._at_root(kind), *await self._elsewhere(kind)]
+                seen = [_last_seen(each) for each in pollers if each.identity == self._identity]
+                if seen:
+                    self._former[kind] = max(seen)
         except RPCError as error:
             log.debug("former pollers are unknown", reason=error.message)
-            return
-        for kind, answer in answers.items():
-            seen = [_last_seen(each) for each in answer.pollers if each.identity == self._identity]
-            if seen:
-                self._former[kind] = max(seen)
 
     async def confirm_pollers(self) -> None:
         """Return when the server sees every kind of poller of this worker; warns when that takes long."""
@@ -111,38 +106,45 @@ class ServerProbe:
     async def ask(self) -> bool:
         """Ask once and record the answer; returns whether the server accepts us and sees all pollers."""
         try:
-            answers = await self._describe_all()
+            found = await asyncio.gather(*(self._is_polled(kind) for kind in self._kinds))
         except RPCError as error:
             self._record_failure(error)
             return False
         self._failures = 0
         self._state.set_check("temporal", ok=True)
-        missing = [kind for kind, answer in answers.items() if not self._sees_us(kind, answer)]
+        missing = [kind for kind, polled in zip(self._kinds, found, strict=True) if not polled]
         build = f" with build ID {self._build_id}" if self._build_id else ""
         reason = f"the server sees no {' and no '.join(missing)} poller of {self._identity}{build}"
         self._state.set_check("pollers", ok=not missing, reason=reason if missing else "")
         return not missing
 
-    async def _describe_all(self) -> dict[str, DescribeTaskQueueResponse]:
-        answers = await asyncio.gather(*(self._describe(kind) for kind in self._kinds))
-        return dict(zip(self._kinds, answers, strict=True))
+    async def _is_polled(self, kind: TaskType) -> bool:
+        """Look at the root partition, and at the others only when we are not there."""
+        if self._is_among(kind, await self._at_root(kind)):
+            return True
+        return self._is_among(kind, await self._elsewhere(kind))
 
-    async def _describe(self, kind: str) -> DescribeTaskQueueResponse:
-        client = self._client()
-        request = DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=self._task_queue),
-            task_queue_type=_TYPES[kind],
+    async def _at_root(self, kind: TaskType) -> Sequence[PollerInfo]:
+        answer = await describe_task_queue(
+            self._client(), self._task_queue, kind, timeout=CALL_TIMEOUT
         )
-        return await client.workflow_service.describe_task_queue(request, timeout=CALL_TIMEOUT)
+        return answer.pollers
 
-    def _sees_us(self, kind: str, answer: DescribeTaskQueueResponse) -> bool:
+    async def _elsewhere(self, kind: TaskType) -> Sequence[PollerInfo]:
+        client = self._client()
+        if self._partitions is None:
+            self._partitions = await other_partitions(
+                client, self._task_queue, timeout=CALL_TIMEOUT
+            )
+        return await pollers_at(client, self._partitions, kind, timeout=CALL_TIMEOUT)
+
+    def _is_among(self, kind: TaskType, pollers: Sequence[PollerInfo]) -> bool:
         former = self._former.get(kind)
         return any(
             poller.identity == self._identity
             and (former is None or _last_seen(poller) > former)
             and (self._build_id is None or poller.deployment_options.build_id == self._build_id)
-            for poller in answer.pollers
+            for poller in pollers
         )
 
     def _record_failure(self, error: RPCError) -> None:
@@ -162,7 +164,11 @@ def _last_seen(poller: PollerInfo) -> datetime:
 
 def kinds_of(
     workflows: Sequence[object], activities: Sequence[object], nexus: Sequence[object]
-) -> list[str]:
+) -> list[TaskType]:
     """Return the kinds of tasks that a worker with these registrations polls."""
-    registered = {"workflow": workflows, "activity": activities, "nexus": nexus}
+    registered: dict[TaskType, Sequence[object]] = {
+        "workflow": workflows,
+        "activity": activities,
+        "nexus": nexus,
+    }
     return [kind for kind, objects in registered.items() if objects]

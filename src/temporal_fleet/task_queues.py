@@ -9,28 +9,27 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
+from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import ConnectionFailedError
+from temporal_fleet.pollers import (
+    TASK_TYPES,
+    TaskType,
+    describe_task_queue,
+    other_partitions,
+    pollers_at,
+)
 
 DESCRIBE_TIMEOUT = timedelta(seconds=10)
 """Longest wait for the server's answer about one type of tasks of one task queue."""
 CALLS_AT_ONCE = 16
 """Most calls under way at once: a fleet may have hundreds of task queues, and servers limit rates."""
 
-TaskType = Literal["workflow", "activity", "nexus"]
-
-_TYPES: dict[TaskType, TaskQueueType.ValueType] = {
-    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    "nexus": TaskQueueType.TASK_QUEUE_TYPE_NEXUS,
-}
 _POLLER_SEEN = timedelta(seconds=70)
 """The server names pollers for five minutes after their last poll, but a poll lasts a minute at most,
 so one that was not seen for longer has stopped."""
@@ -110,7 +109,7 @@ async def read_task_queues(client: Client, names: Sequence[str]) -> list[TaskQue
             asked = [
                 group.create_task(_read(client, name, kind, calls))
                 for name in names
-                for kind in _TYPES
+                for kind in TASK_TYPES
             ]
     except ExceptionGroup as failures:
         # All fail for the same reason, so one speaks for all; the group has ended the other calls.
@@ -146,17 +145,13 @@ async def watch(
 async def _read(
     client: Client, name: str, kind: TaskType, calls: asyncio.Semaphore
 ) -> TaskQueueStatus:
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=name),
-        task_queue_type=_TYPES[kind],
-        report_stats=True,
-    )
     async with calls:
         try:
-            answer = await client.workflow_service.describe_task_queue(
-                request, retry=True, timeout=DESCRIBE_TIMEOUT
+            answer = await describe_task_queue(
+                client, name, kind, timeout=DESCRIBE_TIMEOUT, retry=True, report_stats=True
             )
+            others = await other_partitions(client, name, timeout=DESCRIBE_TIMEOUT)
+            answer.pollers.extend(await pollers_at(client, others, kind, timeout=DESCRIBE_TIMEOUT))
         except RPCError as error:
             raise refusal(
                 error,
@@ -215,19 +210,16 @@ def status_from(
 
 
 def _pollers(found: Sequence[PollerInfo], now: datetime) -> tuple[Poller, ...]:
-    pollers = (
-        Poller(
-            identity=each.identity,
-            build_id=each.deployment_options.build_id or None,
-            last_seen=max(now - each.last_access_time.ToDatetime(UTC), timedelta(0)),
-        )
-        for each in found
-    )
+    """Return each process once, as it was seen last at any partition."""
+    newest: dict[tuple[str, str], timedelta] = {}
+    for each in found:
+        key = (each.identity, each.deployment_options.build_id)
+        seen = max(now - each.last_access_time.ToDatetime(UTC), timedelta(0))
+        newest[key] = min(seen, newest.get(key, seen))
     return tuple(
-        sorted(
-            (each for each in pollers if each.last_seen < _POLLER_SEEN),
-            key=lambda each: (each.identity, each.build_id or ""),
-        )
+        Poller(identity=identity, build_id=build_id or None, last_seen=seen)
+        for (identity, build_id), seen in sorted(newest.items())
+        if seen < _POLLER_SEEN
     )
 
 
