@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 empty :=
 space := $(empty) $(empty)
-.PHONY: help env run test test-unit check fmt lint types imports docs docs-check lock lock-check workflows bench stress clean
+.PHONY: help env run test test-unit check fmt lint types imports docs docs-check lock lock-check workflows bench stress ci-tools clean
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ lock-check: $(STAMP)
 workflows: $(STAMP)
 	@if [ -d .git ]; then PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint; fi
 	@$(BIN)/zizmor --offline --no-progress --quiet .github
+
+ci-tools: ## Install what the tests use beside Python packages (Debian and Ubuntu, as root)
+	@command -v promtool >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends prometheus >/dev/null; }
 
 bench: $(STAMP) ## Measure worker overhead and start-up against a bare SDK worker
 	@$(BIN)/python benchmarks/overhead.py && $(BIN)/python benchmarks/startup.py

@@ -26,7 +26,6 @@ from typing import IO
 
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from fleet_orders.attributes import CUSTOMER, ORDER_STATE
 from fleet_orders.models import OrderOutcome
 from fleet_payments.audit import books
 from fleet_payments.models import Books
@@ -37,7 +36,7 @@ from temporal_fleet.errors import ExitCode, FleetError
 from temporal_fleet.output import ProgressLine, console, short_duration, table
 from temporal_fleet.settings import load_model
 from temporal_fleet.starting import LineResult, StartReport, read_lines, start_all
-from temporal_fleet.workload import discover, load_workload
+from temporal_fleet.workload import declared_search_attributes, discover, load_workload
 
 ORDERS = Path(__file__).with_name("orders.jsonl")
 ALL_FINAL_WITHIN = timedelta(seconds=180)
@@ -87,7 +86,7 @@ async def _process(stack: AsyncExitStack) -> int:
     entries = discover()
     launcher = await stack.enter_async_context(prepared_launcher(entries))
     server = await stack.enter_async_context(
-        embedded_server(search_attributes=[CUSTOMER, ORDER_STATE])
+        embedded_server(search_attributes=declared_search_attributes(discover()))
     )
     workers = await _start_workers(stack, entries, launcher, server)
     found: list[LineResult] = []

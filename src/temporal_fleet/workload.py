@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -23,11 +23,17 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
-from temporal_fleet.errors import Problem, WorkloadError, WorkloadImportError, WorkloadNotFoundError
+from temporal_fleet.errors import (
+    FleetError,
+    Problem,
+    WorkloadError,
+    WorkloadImportError,
+    WorkloadNotFoundError,
+)
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
-    from temporalio.common import TypedSearchAttributes
+    from temporalio.common import SearchAttributeKey, TypedSearchAttributes
     from temporalio.converter import DataConverter
     from temporalio.worker import Interceptor
 
@@ -116,6 +122,9 @@ class Workload(Generic[SettingsT, ResourcesT]):
     """Checks by name, given the resources; one that raises makes the worker not ready."""
     start: WorkflowStart[Any] | None = None
     """What ``fleet start`` starts; None when files cannot be started."""
+    search_attributes: Sequence[SearchAttributeKey[Any]] = ()
+    """Search attributes that its workflows use. ``fleet dev`` registers them in its server's namespace;
+    elsewhere whoever owns the namespace does."""
     interceptors: Sequence[Interceptor] = ()
     """Worker interceptors of the workload's own, run inside those of the runtime."""
     passthrough_modules: Sequence[str] = ()
@@ -130,6 +139,7 @@ class Workload(Generic[SettingsT, ResourcesT]):
             "workflows",
             "activities",
             "nexus_handlers",
+            "search_attributes",
             "interceptors",
             "passthrough_modules",
             "workflow_failure_exception_types",
@@ -345,3 +355,21 @@ def _other_name(entry: EntryPoint, workload: Workload[Any, Any]) -> Problem:
 def _where(entry: EntryPoint) -> str:
     owner = f" of distribution {entry.dist.name}" if entry.dist else ""
     return f"entry point group {ENTRY_POINT_GROUP!r}{owner}"
+
+
+def declared_search_attributes(names: Iterable[str]) -> list[SearchAttributeKey[Any]]:
+    """Return the search attributes that installed workloads declare, each once.
+
+    A workload that cannot be imported declares none here: its own worker says what is wrong with it.
+
+    Args:
+        names: Names of installed workloads.
+    """
+    found: dict[str, SearchAttributeKey[Any]] = {}
+    for name in names:
+        try:
+            workload = load_workload(name)
+        except FleetError:
+            continue
+        found |= {key.name: key for key in workload.search_attributes}
+    return list(found.values())

@@ -55,7 +55,9 @@ def test_help_of_every_command_ends_in_examples(
     path: Sequence[str], command: click.Command
 ) -> None:
     """Every command shows how it is used, beginning with its own name."""
-    lines = command.get_help(click.Context(command)).splitlines()
+    lines = command.get_help(
+        click.Context(command, help_option_names=["-h", "--help"])
+    ).splitlines()
     examples = lines[lines.index("Examples:") + 1 :]
 
     assert any(f"fleet {' '.join(path)}".strip() in line for line in examples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -277,7 +278,8 @@ def test_all_metrics_together_pass_promtool(metrics: Metrics) -> None:
     """Prometheus' own linter finds nothing wrong with names, types and help texts of ours."""
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (apt install prometheus)")
+        missing = "promtool is not installed: run `make ci-tools`, or install prometheus"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     metrics.activity_finished("charge", "completed", 0.5)
     metrics.loop_lag(0.1)
     metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0)

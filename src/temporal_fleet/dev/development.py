@@ -21,7 +21,7 @@ from temporal_fleet.dev.terminal import Terminal
 from temporal_fleet.dev.workers import Workers, prepared_launcher, running_workers
 from temporal_fleet.dev_server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
 from temporal_fleet.errors import ExitCode, FleetError, WorkloadNotFoundError
-from temporal_fleet.workload import ENTRY_POINT_GROUP, discover
+from temporal_fleet.workload import ENTRY_POINT_GROUP, declared_search_attributes, discover
 
 _OURSELVES = "temporal_fleet"
 
@@ -156,7 +156,10 @@ async def _open(
                 port=options.port,
                 ui_port=options.ui_port,
                 headless=options.headless,
-                search_attributes=[_search_attribute(text) for text in options.search_attributes],
+                search_attributes=[
+                    *declared_search_attributes(entries),
+                    *(_search_attribute(text) for text in options.search_attributes),
+                ],
             )
         )
         wanted = server.environment()

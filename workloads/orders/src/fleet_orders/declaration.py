@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fleet_orders.activities import OrderActivities, OrderResources, score_fraud
-from fleet_orders.attributes import search_attributes
+from fleet_orders.attributes import CUSTOMER, ORDER_STATE, search_attributes
 from fleet_orders.carrier import Carrier
 from fleet_orders.customers import play_customer
 from fleet_orders.models import Order
@@ -57,6 +57,7 @@ workload: Workload[OrderSettings, OrderResources] = Workload(
     settings=OrderSettings,
     resources=open_resources,
     health_checks={"stock": check_stock},
+    search_attributes=[CUSTOMER, ORDER_STATE],
     start=WorkflowStart(
         workflow=OrderWorkflow,
         model=Order,
