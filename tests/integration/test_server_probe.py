@@ -21,6 +21,7 @@ from tls_proxy import PERMISSION_DENIED, UNAUTHENTICATED, CertificateFiles, TlsP
 from temporal_fleet import server_probe
 from temporal_fleet.connection import Connector
 from temporal_fleet.health import HealthState, Phase
+from temporal_fleet.pollers import TaskType
 from temporal_fleet.server_probe import ServerProbe, kinds_of
 from temporal_fleet.settings import (
     ConnectionSettings,
@@ -47,7 +48,7 @@ class Probed:
 
     def probe(
         self,
-        kinds: Sequence[str] = ("workflow", "activity"),
+        kinds: Sequence[TaskType] = ("workflow", "activity"),
         *,
         build_id: str | None = None,
         identity: str = IDENTITY,
