@@ -76,6 +76,7 @@ class Assembly:
         """Open all that polling needs; *stack* closes it backwards."""
         settings = self.settings
         health = self._open_health(stack)
+        monitor = self._open_loop_monitor(stack, health)
         runtime, core_port = build_runtime(settings, workload=self.name)
         if core_port is not None:
             health.set_core_metrics_port(core_port)
@@ -93,8 +94,7 @@ class Assembly:
             raise
         resources = await self._open_resources(stack, workload, own_settings, credentials)
         parts = self._assemble(stack, workload, resources, credentials)
-        # Only now: the imports of a start block the loop by nature.
-        self._watch_event_loop(stack, health)
+        monitor.start()
         # What lives as long as the process is the garbage collector's burden no more, and fewer collections
         # of short-lived protobuf objects cost up to a tenth less CPU per workflow.
         gc.freeze()
@@ -121,15 +121,16 @@ class Assembly:
             )
         )
 
-    def _watch_event_loop(self, stack: AsyncExitStack, health: HealthServer) -> None:
+    def _open_loop_monitor(self, stack: AsyncExitStack, health: HealthServer) -> LoopMonitor:
         monitor = LoopMonitor(
             self.settings.event_loop,
             on_heartbeat=lambda _now: health.beat(),
             observe_lag=self.metrics.loop_lag,
             on_blocked=self.metrics.loop_blocked,
         )
-        monitor.start()
+        monitor.start_heartbeat()
         stack.callback(monitor.stop)
+        return monitor
 
     async def _connect(self, stack: AsyncExitStack, runtime: Runtime) -> CredentialWatcher:
         tracing = start_tracing(self.settings, workload=self.name, identity=self.identity)

@@ -66,12 +66,21 @@ class LoopMonitor:
         self._last_warning: float | None = None
         self._unreported = 0
 
-    def start(self) -> None:
-        """Begin; call it on the event loop that is to be watched."""
+    def start_heartbeat(self) -> None:
+        """Begin to show that the loop is alive, without looking for what blocks it.
+
+        For the start of a process: its imports block the loop by nature. Call it on the event loop.
+        """
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        if self._timer is not None:
+            self._timer.cancel()
         self._due = time.monotonic()
         self._beat()
+
+    def start(self) -> None:
+        """Begin; call it on the event loop that is to be watched."""
+        self.start_heartbeat()
         self._thread = threading.Thread(target=self._watch, name="event-loop-monitor", daemon=True)
         self._thread.start()
 

@@ -55,6 +55,7 @@ def run_worker(name: str, loaded: LoadedSettings) -> ExitCode:
     with asyncio.Runner() as runner:
         code = runner.run(life.run())
     life.drain.finished()
+    log.info("worker ended", exit_code=int(code))
     return code
 
 

@@ -293,3 +293,16 @@ async def test_unknown_workload_names_the_installed_ones(client: Client) -> None
         assert await worker.exit_code() == 3
 
     assert "sample" in worker.text
+
+
+async def test_worker_that_waits_for_its_server_is_alive_but_not_started() -> None:
+    """Waiting for a server is no reason for a restart: /livez passes however long it takes."""
+    environment = {"FLEET_HEALTH_LIVENESS_TIMEOUT_SECONDS": "1"}
+    async with running_worker("127.0.0.1:1", environment=environment) as worker:
+        await worker.logged("connection attempt failed")
+        async with asyncio.timeout(30):
+            while worker.events("connection attempt failed")[-1]["attempt"] < 6:
+                await asyncio.sleep(0.05)
+
+        assert (await worker.get("/livez"))[0] == 200
+        assert (await worker.get("/startupz"))[0] == 503

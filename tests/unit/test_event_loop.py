@@ -186,3 +186,18 @@ async def test_stopped_monitor_leaves_nothing() -> None:
 
     assert len(beats) == count
     assert "event-loop-monitor" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_heartbeat_of_a_start_beats_but_warns_of_nothing() -> None:
+    """While a process starts, its loop shows that it is alive, and blocking imports are no news."""
+    beats: list[float] = []
+    monitor = LoopMonitor(settings(threshold=0.05), beats.append)
+    with capture_logs() as lines:
+        monitor.start_heartbeat()
+        block_for(0.2)
+        async with asyncio.timeout(10):
+            while len(beats) < 3:
+                await asyncio.sleep(0.01)
+        monitor.stop()
+
+    assert warnings_of(lines) == []
