@@ -12,7 +12,13 @@ from temporal_fleet.errors import (
     WorkloadImportError,
     WorkloadNotFoundError,
 )
-from temporal_fleet.workload import Workload, data_converter, discover, load_workload
+from temporal_fleet.workload import (
+    Workload,
+    data_converter,
+    declared_search_attributes,
+    discover,
+    load_workload,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Site
@@ -249,3 +255,25 @@ def test_data_converter_pydantic_model_round_trips() -> None:
 
     assert payload.data == b'{"grams":5}'
     assert converter.from_payloads([payload], [Parcel]) == [Parcel(grams=5)]
+
+
+def test_declared_search_attributes_leave_out_what_cannot_be_imported(site: Site) -> None:
+    """Attributes of all workloads are found once each; a broken workload is its own worker's matter."""
+    site.write(
+        "acme_parcels/__init__.py",
+        """
+        from temporalio.common import SearchAttributeKey
+
+        from temporal_fleet import Workload
+
+        KEYS = [SearchAttributeKey.for_keyword("Customer"), SearchAttributeKey.for_int("Weight")]
+        workload: Workload = Workload(name="parcels", search_attributes=KEYS)
+        """,
+    )
+    site.write("acme_trucks/__init__.py", "raise RuntimeError('broken')")
+    site.offer("acme-parcels", parcels="acme_parcels:workload")
+    site.offer("acme-trucks", trucks="acme_trucks:workload")
+
+    found = declared_search_attributes(["parcels", "trucks", "parcels"])
+
+    assert [key.name for key in found] == ["Customer", "Weight"]
