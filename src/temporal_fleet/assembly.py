@@ -166,7 +166,7 @@ class Assembly:
                     configure_logging,
                     self.settings.log,
                     workload=self.name,
-                    deployment=self.settings.deployment.name or self.name,
+                    deployment=self.settings.deployment.name_for(self.name),
                     build_id=self.settings.deployment.build_id,
                 ),
             )
@@ -221,7 +221,7 @@ class Assembly:
             workflow_failure_exception_types=workload.workflow_failure_exception_types,
             interceptors=[self.tracker, *workload.interceptors],
             on_fatal_error=self._fatal,
-            **worker_options(settings, deployment_name=settings.deployment.name or self.name),
+            **worker_options(settings, deployment_name=settings.deployment.name_for(self.name)),
         )
         return Parts(
             worker=worker,

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from temporal_fleet.errors import FleetError, PortInUseError
+from temporal_fleet.ports import free_port
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -191,13 +192,6 @@ def tied_to_parent(command: Sequence[str | os.PathLike[str]], deathsig: int) -> 
     """
     launcher = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), str(int(deathsig))]
     return [*launcher, *(os.fspath(part) for part in command)]
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -110,17 +110,3 @@ class ConnectionFailedError(FleetError):
 
 class PortInUseError(FleetError):
     """A port that somebody must know is taken; the message names the port and its setting."""
-
-
-class DrainTimeoutError(FleetError):
-    """The drain ran into its deadline and work was abandoned.
-
-    Attributes:
-        abandoned: What was still running, one human-readable line each.
-    """
-
-    exit_code = ExitCode.ABANDONED
-
-    def __init__(self, abandoned: Sequence[str]) -> None:
-        self.abandoned = tuple(abandoned)
-        super().__init__(f"abandoned {len(self.abandoned)} running: " + "; ".join(self.abandoned))

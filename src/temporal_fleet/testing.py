@@ -22,8 +22,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from temporal_fleet.dev_server import free_port
 from temporal_fleet.errors import FleetError
+from temporal_fleet.ports import free_port
 
 __all__ = [
     "MissingToolError",

@@ -120,7 +120,7 @@ def _provider(settings: Settings, endpoint: str, *, workload: str, identity: str
         "service.name": settings.tracing.service_name or workload,
         "service.version": settings.deployment.build_id or UNVERSIONED,
         "service.instance.id": identity,
-        "temporal.deployment.name": settings.deployment.name or workload,
+        "temporal.deployment.name": settings.deployment.name_for(workload),
     }
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.tracing.sample_ratio)),

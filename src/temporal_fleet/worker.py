@@ -47,7 +47,7 @@ def run_worker(name: str, loaded: LoadedSettings) -> ExitCode:
     configure_logging(
         settings.log,
         workload=name,
-        deployment=settings.deployment.name or name,
+        deployment=settings.deployment.name_for(name),
         build_id=settings.deployment.build_id,
     )
     log.info("settings", **_not_default(loaded))

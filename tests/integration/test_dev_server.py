@@ -19,9 +19,9 @@ from temporal_fleet.dev_server import (
     AlreadyRunningError,
     ServerFailedError,
     embedded_server,
-    free_port,
 )
 from temporal_fleet.errors import PortInUseError
+from temporal_fleet.ports import free_port
 
 pytestmark = pytest.mark.integration
 

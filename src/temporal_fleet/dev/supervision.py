@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from temporal_fleet.dev.processes import Child, Environment, Launcher
-from temporal_fleet.dev_server import free_port
 from temporal_fleet.errors import ExitCode
+from temporal_fleet.ports import free_port
 
 _PROBE_INTERVAL = timedelta(milliseconds=20)
 _BACKOFF_INITIAL = timedelta(seconds=1)

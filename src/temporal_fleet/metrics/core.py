@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from typing import TYPE_CHECKING
 
 from temporalio.runtime import (
@@ -17,6 +16,7 @@ from temporalio.runtime import (
 
 from temporal_fleet.errors import PortInUseError
 from temporal_fleet.metrics.families import deployment_labels
+from temporal_fleet.ports import free_port
 
 if TYPE_CHECKING:
     from temporal_fleet.settings import MetricsSettings, Settings
@@ -65,7 +65,7 @@ def build_runtime(settings: Settings, *, workload: str) -> tuple[Runtime, int | 
     if not settings.metrics.enabled:
         return _runtime(settings, workload, None), None
     for _attempt in range(_PORT_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         metrics = _prometheus(settings.metrics, port)
         try:
             return _runtime(settings, workload, metrics), port
@@ -113,9 +113,3 @@ def _prometheus(settings: MetricsSettings, port: int) -> PrometheusConfig:
             **dict.fromkeys(_LATENCIES, settings.latency_buckets),
         },
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port

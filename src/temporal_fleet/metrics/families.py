@@ -26,7 +26,7 @@ def deployment_labels(settings: Settings, *, workload: str) -> dict[str, str]:
         workload: Name of the workload, which is the deployment's name when none is set.
     """
     return {
-        "deployment": settings.deployment.name or workload,
+        "deployment": settings.deployment.name_for(workload),
         "build_id": settings.deployment.build_id or UNVERSIONED,
     }
 

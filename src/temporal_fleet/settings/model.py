@@ -117,6 +117,10 @@ class DeploymentSettings(Group):
     """What happens to running workflows whose class does not say when a new build becomes current:
     they stay on their build, or move. None = every workflow class must declare it."""
 
+    def name_for(self, workload: str) -> str:
+        """Return the name of the Worker Deployment of the workload named *workload*."""
+        return self.name or workload
+
     @override
     def broken_rules(self) -> Iterator[BrokenRule]:
         """Yield versioning settings that lack what they need."""
