@@ -77,7 +77,7 @@ async def test_workers_killed_at_random_lose_and_repeat_nothing(tmp_path: Path) 
     database = f"sqlite:///{tmp_path}/payments.db"
     environment = {
         "PAYMENTS_DATABASE_URL": database,
-        "ORDERS_STOCK_PATH": str(tmp_path / "stock.db"),
+        "ORDERS_DATABASE_URL": f"sqlite:///{tmp_path}/stock.db",
     }
     results: list[LineResult] = []
     async with dev_server() as server, AsyncExitStack() as stack:

@@ -37,9 +37,9 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database for payments, of each kind."""
+    """An empty database of each kind; orders and payments may share it."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'payments.db'}"
+        return f"sqlite:///{tmp_path / 'shop' / 'fleet.db'}"
     server: str = request.getfixturevalue("postgres_url")
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(server)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,14 @@ def _no_client() -> Client:
 
 
 @pytest.fixture
-def activities(tmp_path: Path) -> OrderActivities:
+def activities(tmp_path: Path) -> Iterator[OrderActivities]:
     """The workload's activities on a new stock."""
-    stock = Stock(tmp_path / "stock.db")
-    stock.open()
-    resources = OrderResources(
-        stock=stock, carrier=Carrier(_no_client), packing_time_per_item=timedelta(0)
-    )
-    return OrderActivities(resources)
+    with closing(Stock(f"sqlite:///{tmp_path / 'stock.db'}")) as stock:
+        stock.open()
+        resources = OrderResources(
+            stock=stock, carrier=Carrier(_no_client), packing_time_per_item=timedelta(0)
+        )
+        yield OrderActivities(resources)
 
 
 @pytest.fixture

@@ -72,12 +72,10 @@ def some_of_each_kind(per_kind: int) -> list[Order]:
 
 
 @asynccontextmanager
-async def fleet(
-    client: Client, database_url: str, directory: Path
-) -> AsyncIterator[OrderResources]:
-    """Both reference workloads on one server."""
+async def fleet(client: Client, database_url: str) -> AsyncIterator[OrderResources]:
+    """Both reference workloads on one server and one database."""
     payments = PaymentSettings(database_url=SecretStr(database_url))
-    orders = OrderSettings(stock_path=directory / "stock.db")
+    orders = OrderSettings(database_url=SecretStr(database_url))
     async with (
         running(fleet_payments.workload, client, settings=payments),
         running(fleet_orders.workload, client, settings=orders) as resources,
@@ -104,12 +102,10 @@ async def process(client: Client, order: Order) -> OrderOutcome:
     return await handle.result()
 
 
-async def test_orders_of_every_kind_end_as_they_must(
-    client: Client, database_url: str, tmp_path: Path
-) -> None:
+async def test_orders_of_every_kind_end_as_they_must(client: Client, database_url: str) -> None:
     """Orders of every kind end in the state their data asks for, and all books add up."""
     orders = some_of_each_kind(2)
-    async with fleet(client, database_url, tmp_path) as resources:
+    async with fleet(client, database_url) as resources:
         outcomes = await asyncio.gather(*(process(client, order) for order in orders))
 
     assert {o.order_id: (o.state, o.reason) for o in outcomes} == {
@@ -134,8 +130,8 @@ async def test_orders_of_every_kind_end_as_they_must(
 async def test_order_changed_address_is_in_the_outcome(client: Client, tmp_path: Path) -> None:
     """Only an address that is delivered to takes the place of the first one."""
     moving = [order for order in examples() if order.actions and expected(order)[1] is None]
-    url = f"sqlite:///{tmp_path / 'payments.db'}"
-    async with fleet(client, url, tmp_path):
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    async with fleet(client, url):
         outcomes = await asyncio.gather(*(process(client, order) for order in moving))
 
     assert len({outcome.address.city for outcome in outcomes}) > 1
@@ -149,8 +145,8 @@ async def test_order_changed_address_is_in_the_outcome(client: Client, tmp_path:
 async def test_play_customer_twice_delivers_once(client: Client, tmp_path: Path) -> None:
     """Delivering the same actions again, during the order or after it, changes nothing."""
     order = next(order for order in examples() if expected(order)[0] is OrderState.CANCELLED)
-    url = f"sqlite:///{tmp_path / 'payments.db'}"
-    async with fleet(client, url, tmp_path):
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    async with fleet(client, url):
         handle = await start(client, order)
         await asyncio.gather(play_customer(handle, order), play_customer(handle, order))
         outcome = await handle.result()
@@ -163,7 +159,7 @@ async def test_play_customer_twice_delivers_once(client: Client, tmp_path: Path)
 async def test_search_attributes_follow_the_order(client: Client, tmp_path: Path) -> None:
     """Customer and state of an order can be searched for where the server knows the attributes."""
     order = next(order for order in examples() if expected(order)[1] == "card_declined")
-    async with fleet(client, f"sqlite:///{tmp_path / 'payments.db'}", tmp_path):
+    async with fleet(client, f"sqlite:///{tmp_path / 'fleet.db'}"):
         handle = await start(client, order)
         await handle.result()
         attributes = (await handle.describe()).typed_search_attributes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,7 +24,12 @@ from fleet_orders.models import (
     Parcel,
     ParcelStatus,
 )
-from fleet_orders.stock import AlreadyReleasedError, OutOfStockError, Stock
+from fleet_orders.stock import (
+    AlreadyReleasedError,
+    OutOfStockError,
+    Stock,
+    StockUnavailableError,
+)
 from temporal_fleet import cpu_bound
 
 _FRAUD_ROUNDS = 20_000  # about 15 ms of one core, enough to hold up an event loop
@@ -71,7 +75,7 @@ class OrderActivities:
 
         Raises:
             ApplicationError: Of type ``OutOfStock`` or ``ReservationReleased``, never retried; or
-                ``StockLocked``, which is.
+                ``StockUnavailable``, which is.
         """
         try:
             self._stock.reserve(order.order_id, order.lines)
@@ -87,16 +91,20 @@ class OrderActivities:
             raise ApplicationError(
                 str(error), type="ReservationReleased", non_retryable=True
             ) from error
-        except sqlite3.OperationalError as error:
-            raise ApplicationError(str(error), type="StockLocked") from error
+        except StockUnavailableError as error:
+            raise ApplicationError(str(error), type="StockUnavailable") from error
 
     @activity.defn
     def release_stock(self, order_id: str) -> None:
-        """Give back what is reserved for an order; a reservation that comes late is refused."""
+        """Give back what is reserved for an order; a reservation that comes late is refused.
+
+        Raises:
+            ApplicationError: Of type ``StockUnavailable``, which is retried.
+        """
         try:
             self._stock.release(order_id)
-        except sqlite3.OperationalError as error:
-            raise ApplicationError(str(error), type="StockLocked") from error
+        except StockUnavailableError as error:
+            raise ApplicationError(str(error), type="StockUnavailable") from error
 
     @activity.defn
     async def pack_parcel(self, request: PackRequest) -> Parcel:

@@ -13,9 +13,12 @@ from fleet_orders.customers import play_customer
 from fleet_orders.models import Order
 from fleet_orders.settings import OrderSettings
 from fleet_orders.stock import Stock
+from fleet_orders.stock_database import parse_database_url
 from fleet_orders.workflows.order import OrderWorkflow
 from fleet_orders.workflows.shipment import ShipmentWorkflow
 from temporal_fleet import ResourceContext, WorkflowStart, Workload
+
+_LARGEST_POOL = {"sqlite": 4, "postgresql": 20}
 
 
 @asynccontextmanager
@@ -28,13 +31,20 @@ async def open_resources(
         context: Settings of the workload, and the client that the carrier reports through.
 
     Raises:
-        sqlite3.Error: When the stock's file cannot be used.
+        StockUnavailableError: When the stock's database does not answer.
     """
     settings = context.settings
-    stock = Stock(settings.stock_path, lock_timeout=settings.lock_timeout)
-    await asyncio.to_thread(stock.open)
+    backend = parse_database_url(settings.database_url).get_backend_name()
+    stock = Stock(
+        settings.database_url,
+        pool_size=settings.pool_size
+        or min(max(1, context.fleet.concurrency.threads), _LARGEST_POOL[backend]),
+        pool_timeout=settings.pool_timeout,
+        lock_timeout=settings.lock_timeout,
+    )
     carrier = Carrier(context.client)
     try:
+        await asyncio.to_thread(stock.open)
         yield OrderResources(
             stock=stock,
             carrier=carrier,
@@ -42,6 +52,7 @@ async def open_resources(
         )
     finally:
         await carrier.close()
+        await asyncio.to_thread(stock.close)
 
 
 async def check_stock(resources: OrderResources) -> None:
