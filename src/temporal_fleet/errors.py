@@ -96,6 +96,43 @@ class WorkloadError(_ProblemsError):
     heading = "workload"
 
 
+class RoutingFileError(_ProblemsError):
+    """A routing file cannot be used; carries every problem at once.
+
+    Attributes:
+        problems: All problems found.
+    """
+
+    heading = "routing file"
+
+
+class RolloutError(FleetError):
+    """A change of the routing or of a build is refused, or did not work; carries every reason.
+
+    Attributes:
+        deployment: Name of the Worker Deployment.
+        reasons: Each says what is wrong and what to do.
+    """
+
+    exit_code = ExitCode.CRASH
+
+    def __init__(self, deployment: str, reasons: Sequence[str]) -> None:
+        self.deployment = deployment
+        self.reasons = tuple(reasons)
+        lines = "\n".join(f"  - {reason}" for reason in self.reasons)
+        super().__init__(f"worker deployment {deployment!r}: nothing more is done\n{lines}")
+
+
+class ValuesFileError(FleetError):
+    """A values file cannot be read, or cannot be edited without a risk for the rest of it."""
+
+
+class ValuesRefusedError(FleetError):
+    """A values file is not edited as asked, because builds would get in each other's way."""
+
+    exit_code = ExitCode.CRASH
+
+
 class WorkloadNotFoundError(FleetError):
     """No installed distribution provides the workload that was asked for."""
 

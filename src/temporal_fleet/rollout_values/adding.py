@@ -1,0 +1,208 @@
+"""Adds a build to the values of a task queue, and routes new work to it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from temporal_fleet.errors import ValuesRefusedError
+from temporal_fleet.rollout_values.document import Document, Path
+
+SLOTS = ("blue", "green")
+"""Keys between which releases alternate where a task queue uses them."""
+
+_KEY = re.compile(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")
+_BUILD_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LONGEST_KEY = 20
+_HASH_LENGTH = 6
+
+_OWN_WORDS = ("buildId", "image", "versioned")
+
+
+@dataclass(frozen=True)
+class NewBuild:
+    """A build that is to get new work."""
+
+    queue: str
+    """Key of the task queue in the values."""
+    build_id: str
+    key: str | None = None
+    """Key of the build; None = a free one."""
+    percentage: float = 10
+    """Share of new work; without meaning when it is to be current."""
+    is_current: bool = False
+    """Whether it is to be current at once, without a ramp."""
+    image_tag: str | None = None
+    """Tag of its image; None = the build ID."""
+    image_digest: str | None = None
+
+
+def add_build(document: Document, new: NewBuild, prefix: Path = ()) -> list[str]:
+    """Add a build, unless it is there, and route new work to it.
+
+    Args:
+        document: The values.
+        new: The build.
+        prefix: Keys above ``queues``, such as the name of a subchart.
+
+    Returns:
+        What was done, and what people should look at; one line each.
+
+    Raises:
+        ValuesRefusedError: The task queue is not there, the key is taken or not possible, or no slot
+            is free; nothing was changed.
+        ValuesFileError: The place cannot be edited safely.
+    """
+    path = find_queue(document, new.queue, prefix)
+    _check_words(new)
+    builds = builds_at(document, path)
+    key = _choose_key(new, builds)
+    told = []
+    if key not in builds:
+        document.set((*path, "builds", key), _entry(new))
+        told.append(f"added build '{key}' with build ID '{new.build_id}' to '{new.queue}'")
+        told.extend(_note_overrides(document.get((*path, "routing", "current")), key, builds))
+    routing = _route(document, path, key, new, builds)
+    return told + routing or [f"'{new.queue}' is like this already"]
+
+
+def find_queue(document: Document, queue: str, prefix: Path = ()) -> Path:
+    """Return the path of a task queue.
+
+    Raises:
+        ValuesRefusedError: It is not there.
+    """
+    queues = document.get((*prefix, "queues"))
+    known = [key for key, each in queues.items() if each] if isinstance(queues, dict) else []
+    if queue in known:
+        return (*prefix, "queues", queue)
+    close = difflib.get_close_matches(queue, known, n=1)
+    place = ".".join((*prefix, "queues"))
+    cure = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known) or 'none'}."
+    raise ValuesRefusedError(
+        f"{document.source} has no task queue '{queue}' under {place}. {cure} For the values of a "
+        "subchart, name its key with --path"
+    )
+
+
+def builds_at(document: Document, path: Path) -> dict[str, dict[str, Any]]:
+    """Return the builds of a task queue; those that are switched off by null are left out."""
+    builds = document.get((*path, "builds"))
+    if not isinstance(builds, dict):
+        return {}
+    return {key: each for key, each in builds.items() if isinstance(each, dict)}
+
+
+def current_key(document: Document, path: Path, builds: Mapping[str, object]) -> str | None:
+    """Return the key of the build that the values make current."""
+    current = document.get((*path, "routing", "current"))
+    if not current and len(builds) == 1:
+        return next(iter(builds))
+    return str(current) if current else None
+
+
+def _check_words(new: NewBuild) -> None:
+    if not _BUILD_ID.fullmatch(new.build_id):
+        raise ValuesRefusedError(
+            f"build ID '{new.build_id}' is not possible: use 1 to 63 letters, digits, '-', '_' and "
+            "'.', with a letter or digit at both ends, since it becomes a label"
+        )
+    if new.key is not None and not _KEY.fullmatch(new.key):
+        raise ValuesRefusedError(
+            f"key '{new.key}' is not possible: use at most {_LONGEST_KEY} of a-z, 0-9 and '-', "
+            "since it becomes part of names"
+        )
+
+
+def _choose_key(new: NewBuild, builds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the key that holds the build, or a free one for it."""
+    holders = {str(each.get("buildId")): key for key, each in builds.items()}
+    holder = holders.get(new.build_id)
+    if holder is not None:
+        if new.key in (None, holder):
+            return holder
+        raise ValuesRefusedError(
+            f"build ID '{new.build_id}' is build '{holder}' of '{new.queue}' already. Leave --key out"
+        )
+    if new.key is None:
+        return _free_key(new, builds)
+    if new.key in builds:
+        raise ValuesRefusedError(
+            f"key '{new.key}' of '{new.queue}' holds build ID '{builds[new.key].get('buildId')}', "
+            "whose workers would be replaced. Remove it when it is drained (fleet rollout prune), "
+            "or name another key"
+        )
+    return new.key
+
+
+def _free_key(new: NewBuild, builds: Mapping[str, Mapping[str, Any]]) -> str:
+    if not builds or set(SLOTS) & set(builds):
+        free = next((slot for slot in SLOTS if slot not in builds), None)
+        if free is not None:
+            return free
+        held = ", ".join(f"{slot} ({builds[slot].get('buildId')})" for slot in SLOTS)
+        raise ValuesRefusedError(
+            f"'{new.queue}' has no free slot: {held}. Remove the drained one (fleet rollout prune), "
+            "or name a further key with --key"
+        )
+    slug = re.sub("[^a-z0-9]+", "-", new.build_id.lower()).strip("-")
+    if _KEY.fullmatch(slug) and slug not in builds:
+        return slug
+    tail = hashlib.sha256(new.build_id.encode()).hexdigest()[:_HASH_LENGTH]
+    head = slug[: _LONGEST_KEY - _HASH_LENGTH - 1].strip("-")
+    return f"{head}-{tail}" if head else tail
+
+
+def _entry(new: NewBuild) -> dict[str, Any]:
+    image = {"tag": new.image_tag, "digest": new.image_digest}
+    image = {key: each for key, each in image.items() if each is not None}
+    return {"buildId": new.build_id, **({"image": image} if image else {})}
+
+
+def _note_overrides(
+    current: str | None, key: str, builds: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    model = current if current in builds else next(iter(builds), None)
+    own = [word for word in builds[model] if word not in _OWN_WORDS] if model else []
+    if not own:
+        return []
+    return [
+        f"look: build '{model}' has values of its own that '{key}' does not have: {', '.join(own)}"
+    ]
+
+
+def _route(
+    document: Document,
+    path: Path,
+    key: str,
+    new: NewBuild,
+    builds: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    routing = (*path, "routing")
+    current = current_key(document, path, builds)
+    before = document.text
+    if new.is_current or current is None:
+        document.set((*routing, "current"), key)
+        if document.get((*routing, "ramping")):
+            document.set((*routing, "ramping"), "")
+        if document.get((*routing, "percentage")):
+            document.set((*routing, "percentage"), 0)
+        return [f"made '{key}' current of '{new.queue}'"] if document.text != before else []
+    if current == key:
+        raise ValuesRefusedError(
+            f"build '{key}' is current of '{new.queue}' already, so it cannot ramp"
+        )
+    told = []
+    replaced = document.get((*routing, "ramping"))
+    if replaced and replaced != key:
+        told.append(f"look: '{replaced}' was to ramp and gets no new work any more")
+    document.set((*routing, "current"), current)
+    document.set((*routing, "ramping"), key)
+    document.set((*routing, "percentage"), new.percentage)
+    if document.text != before:
+        told.append(f"ramping '{key}' of '{new.queue}' at {new.percentage:g} %")
+    return told

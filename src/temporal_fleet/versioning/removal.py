@@ -1,0 +1,209 @@
+"""Which builds' workers may be removed: the guard before an upgrade and an uninstallation.
+
+Judged at the moment before the change, with the routing as it is then: a build that the same change
+wants to route away from still counts as current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from temporal_fleet.versioning.describing import (
+    build_name,
+    count_runs,
+    name_runs,
+    percent,
+)
+from temporal_fleet.versioning.model import (
+    UNVERSIONED,
+    BuildStatus,
+    DesiredDeployment,
+    ObservedBuild,
+    ObservedDeployment,
+    OpenRuns,
+)
+
+
+@dataclass(frozen=True)
+class BuildRemoval:
+    """A build whose workers would be removed."""
+
+    queue: str
+    """Key of the task queue in the installed values."""
+    deployment: str
+    """Name of the Worker Deployment in Temporal."""
+    build_id: str
+    """Build ID or :data:`UNVERSIONED`."""
+    reasons: tuple[str, ...]
+    """Why it may not be removed; for an allowed removal, why it may."""
+
+    @property
+    def name(self) -> str:
+        """How it is named to force its removal: ``<queue key>/<build ID>``."""
+        return f"{self.queue}/{self.build_id}"
+
+
+@dataclass(frozen=True)
+class RemovalVerdict:
+    """What may be removed and what may not."""
+
+    allowed: tuple[BuildRemoval, ...] = ()
+    """Nothing needs their workers."""
+    refused: tuple[BuildRemoval, ...] = ()
+    """Their workers are needed; the change must not happen."""
+    forced: tuple[BuildRemoval, ...] = ()
+    """Their workers are needed, but they were named; each must be logged."""
+    unused_force: tuple[str, ...] = ()
+    """Names that were given to force a removal and that force nothing."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the change must not happen."""
+        return bool(self.refused)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a change takes away from one Worker Deployment."""
+
+    observed: ObservedDeployment
+    removed: frozenset[str]
+    vanishes: bool
+    """Whether none of its builds is left in the values."""
+
+
+def removed_builds(
+    installed: Mapping[str, DesiredDeployment], wanted: Mapping[str, DesiredDeployment]
+) -> Mapping[str, frozenset[str]]:
+    """Return what a change removes: name of the Worker Deployment → build IDs.
+
+    A build that moves to another key stays; another build ID under the same key removes the former.
+    """
+    stays = {(each.deployment, build) for each in wanted.values() for build in each.builds.values()}
+    removed = {
+        each.deployment: frozenset(
+            build for build in each.builds.values() if (each.deployment, build) not in stays
+        )
+        for each in installed.values()
+    }
+    return {deployment: builds for deployment, builds in removed.items() if builds}
+
+
+def plan_removal(
+    installed: Mapping[str, DesiredDeployment],
+    wanted: Mapping[str, DesiredDeployment],
+    observed: Mapping[str, ObservedDeployment],
+    forced: Collection[str] = (),
+) -> RemovalVerdict:
+    """Judge the removal of every build that is installed and no longer wanted.
+
+    Where a build of the same Worker Deployment stays, a build must not go while it is current or
+    ramping or while open runs are pinned to it; auto-upgrade runs move on by themselves. Where none
+    stays (the task queue leaves the values, or everything is uninstalled) it may be current, but no
+    open run of any kind may be left to nobody.
+
+    Args:
+        installed: What is installed, by key of the task queue.
+        wanted: What shall be; empty when everything is uninstalled.
+        observed: By name of the Worker Deployment, each that `removed_builds` returns.
+        forced: ``<queue key>/<build ID>`` of builds that may go whatever they still do.
+
+    Returns:
+        All removals, sorted into what is allowed, refused and forced.
+    """
+    allowed, refused, overruled = [], [], []
+    removed = removed_builds(installed, wanted)
+    left = {each.deployment: each for each in wanted.values()}
+    for before in installed.values():
+        builds = removed.get(before.deployment, frozenset())
+        after = left.get(before.deployment)
+        for build_id in sorted(builds):
+            change = _Change(observed[before.deployment], builds, vanishes=after is None)
+            obstacles = _obstacles(change, build_id)
+            reasons = (*obstacles, *_reused_key(before, after, build_id)) if obstacles else ()
+            reasons = reasons or (_why_allowed(change, build_id),)
+            removal = BuildRemoval(before.queue, before.deployment, build_id, reasons)
+            if not obstacles:
+                allowed.append(removal)
+            elif removal.name in forced:
+                overruled.append(removal)
+            else:
+                refused.append(removal)
+    unused = tuple(sorted(set(forced) - {each.name for each in overruled}))
+    return RemovalVerdict(tuple(allowed), tuple(refused), tuple(overruled), unused)
+
+
+def _obstacles(change: _Change, build_id: str) -> tuple[str, ...]:
+    build = change.observed.builds.get(build_id)
+    obstacles = [] if change.vanishes else _obstacles_of_routing(change, build_id)
+    if build is None:
+        return tuple(obstacles)
+    runs, kind = build.open_pinned, "open pinned"
+    if change.vanishes and not _others_carry_on(change):
+        # Nobody is left for auto-upgrade runs and those without versioning either.
+        runs, kind = _all_runs(build), "open"
+    if runs.count:
+        obstacles.append(_obstacle_of_runs(runs, kind))
+    if build.status is BuildStatus.DRAINING and change.observed.update_in_progress:
+        obstacles.append(
+            "the server is still spreading a change of the routing, so it may get new work yet. Try "
+            "again in a few seconds"
+        )
+    return tuple(obstacles)
+
+
+def _obstacles_of_routing(change: _Change, build_id: str) -> list[str]:
+    routing = change.observed.routing
+    if build_id == (routing.current or UNVERSIONED):
+        role, otherwise = "is current", "another build current"
+    elif build_id == routing.ramping:
+        share = percent(routing.percentage)
+        role, otherwise = f"is ramping at {share}", "nothing, or another build, ramping"
+    else:
+        return []
+    return [
+        f"{build_name(build_id)} {role}: new work would wait for workers that are gone. First "
+        f"upgrade with {otherwise} while both builds are listed, and remove this one in a later "
+        "upgrade, when it is drained"
+    ]
+
+
+def _obstacle_of_runs(runs: OpenRuns, kind: str) -> str:
+    named = name_runs(runs)
+    return (
+        f"{count_runs(runs.count, kind)} would have no workers{f': {named}' if named else ''}. Wait "
+        "until they end, or move them to another build: fleet rollout recover"
+    )
+
+
+def _reused_key(
+    before: DesiredDeployment, after: DesiredDeployment | None, build_id: str
+) -> tuple[str, ...]:
+    keys = (key for key, installed in before.builds.items() if installed == build_id)
+    reused = [(key, after.builds[key]) for key in keys if after and key in after.builds]
+    return tuple(
+        f"its key '{key}' is to stand for {build_name(new)}, which replaces its workers. Add that "
+        "build under another key"
+        for key, new in reused
+    )
+
+
+def _others_carry_on(change: _Change) -> bool:
+    """Return whether the current build stays and is polled: it is none of this release."""
+    current = change.observed.routing.current or UNVERSIONED
+    build = change.observed.builds.get(current)
+    return current not in change.removed and build is not None and build.is_polled
+
+
+def _all_runs(build: ObservedBuild) -> OpenRuns:
+    return max(build.open_runs, build.open_pinned, key=lambda runs: runs.count)
+
+
+def _why_allowed(change: _Change, build_id: str) -> str:
+    build = change.observed.builds.get(build_id)
+    if build is None:
+        return "the server has no record of it"
+    if change.vanishes and not _others_carry_on(change):
+        return f"it is {build.status.value}, and it has no open run"
+    return f"it is {build.status.value}, and no open run is pinned to it"

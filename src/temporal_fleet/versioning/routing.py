@@ -1,0 +1,185 @@
+"""From the routing that Temporal has to the routing that is wanted, without losing work on the way.
+
+A build gets new work only after it was seen polling; a ramp never goes back unless that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from temporal_fleet.versioning.describing import build_name, name_task_queues, percent
+from temporal_fleet.versioning.limits import check_cap, check_manager, note_cap
+from temporal_fleet.versioning.model import (
+    UNVERSIONED,
+    AwaitPollers,
+    ClearRamping,
+    DesiredDeployment,
+    ObservedDeployment,
+    Pause,
+    Plan,
+    Refusal,
+    Routing,
+    SetCurrent,
+    SetRamping,
+    Step,
+)
+from temporal_fleet.versioning.routing_notes import note_routing
+from temporal_fleet.versioning.wishes import check_routing, check_steps, is_same_share
+
+
+def plan_routing(
+    desired: DesiredDeployment,
+    observed: ObservedDeployment,
+    *,
+    ramp_steps: Sequence[float] = (),
+    pause: timedelta = timedelta(0),
+    allow_ramp_down: bool = False,
+    identity: str | None = None,
+) -> Plan | Refusal:
+    """Plan how the server's routing becomes the desired one.
+
+    Args:
+        desired: What the values say.
+        observed: The Worker Deployment as it is.
+        ramp_steps: Percentages on the way, rising; 100 makes the build current. The last one must be
+            what is desired. Steps that the server has already reached are left out. Empty = at once.
+        pause: How long to stay on each step.
+        allow_ramp_down: Whether the ramp may go back to a smaller percentage, in addition to
+            ``desired.allow_ramp_down``.
+        identity: Who carries the plan out, as the server knows managers of routing.
+
+    Returns:
+        A plan, without steps when the routing is as desired; or everything that speaks against one.
+    """
+    wrong = [*check_routing(desired), *check_steps(desired, observed, ramp_steps, pause)]
+    if not wrong:
+        wrong = check_cap(observed, desired.builds.values())
+        if not (allow_ramp_down or desired.allow_ramp_down):
+            wrong += _check_ramp_down(desired.routing, observed.routing)
+    if wrong:
+        return Refusal(desired.deployment, tuple(wrong))
+    path = _Path(observed, pause)
+    path.lead_to(desired.routing, ramp_steps)
+    if path.steps and (managed := check_manager(observed, identity)):
+        return Refusal(desired.deployment, tuple(managed))
+    notes = [*path.notes, *note_routing(desired, observed)]
+    return Plan(
+        desired.deployment,
+        tuple(path.steps),
+        (*notes, *note_cap(observed, desired.builds.values())),
+    )
+
+
+def _check_ramp_down(wanted: Routing, now: Routing) -> list[str]:
+    ramping = wanted.ramping
+    if ramping is None:
+        return []
+    if ramping == now.ramping:
+        share, how = now.percentage, f"is ramping at {percent(now.percentage)}"
+    elif ramping == (now.current or UNVERSIONED):
+        share, how = 100.0, "is current, with all new work"
+    else:
+        return []
+    if wanted.percentage >= share or is_same_share(wanted.percentage, share):
+        return []
+    return [
+        f"{build_name(ramping)} {how}, and {percent(wanted.percentage)} would take new work away "
+        "from it. If the values are behind, bring them up to date; if it shall go back, set "
+        "rollout.allowRampDown: true or pass --allow-ramp-down; to end a ramp: fleet rollout "
+        "rollback"
+    ]
+
+
+@dataclass
+class _Path:
+    """Steps, and the routing that the server has once they are done."""
+
+    observed: ObservedDeployment
+    pause: timedelta
+    steps: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        routing = self.observed.routing
+        self.now = replace(routing, current=routing.current or UNVERSIONED)
+
+    def lead_to(self, wanted: Routing, ramp_steps: Sequence[float]) -> None:
+        """Add the steps that end in the wanted routing."""
+        if self.now.ramping not in (None, wanted.ramping, wanted.current):
+            self._clear_ramping(self.now.ramping)
+        if wanted.current is not None and wanted.current != self.now.current:
+            self._make_current(wanted.current, self._useful(ramp_steps))
+        if wanted.ramping is not None:
+            self._ramp(wanted.ramping, (*ramp_steps[:-1], wanted.percentage))
+
+    def _useful(self, ramp_steps: Sequence[float]) -> Sequence[float]:
+        unversioned = self.observed.builds.get(UNVERSIONED)
+        polled = unversioned is not None and unversioned.has_pollers
+        if not ramp_steps or self.now.current != UNVERSIONED or polled:
+            return ramp_steps
+        self.notes.append(
+            "the steps are left out: all new work would go to unversioned workers otherwise, and "
+            "nobody polls without a build ID"
+        )
+        return ()
+
+    def _make_current(self, build_id: str, ramp_steps: Sequence[float]) -> None:
+        shares = self._shares_ahead(build_id, ramp_steps[:-1])
+        began = bool(ramp_steps[:-1]) and self._share(build_id) > 0
+        for share in shares:
+            self._prepare(build_id, after_pause=began)
+            self._set_ramping(build_id, share)
+            began = True
+        self._prepare(build_id, after_pause=began)
+        self.steps.append(SetCurrent(build_id, f"{build_name(self.now.current or '')} is it now"))
+        ramping = None if self.now.ramping == build_id else self.now.ramping
+        self.now = Routing(build_id, ramping, self.now.percentage if ramping else 0)
+
+    def _ramp(self, build_id: str, shares: Sequence[float]) -> None:
+        *partial, share = shares
+        began = bool(partial) and self._share(build_id) > 0
+        if self.now.ramping == build_id and is_same_share(self.now.percentage, share):
+            return
+        for each in (*self._shares_ahead(build_id, partial), share):
+            self._prepare(build_id, after_pause=began)
+            self._set_ramping(build_id, each)
+            began = True
+
+    def _share(self, build_id: str) -> float:
+        return self.now.percentage if self.now.ramping == build_id else 0
+
+    def _shares_ahead(self, build_id: str, shares: Sequence[float]) -> list[float]:
+        reached = self._share(build_id)
+        return [each for each in shares if each > reached and not is_same_share(each, reached)]
+
+    def _prepare(self, build_id: str, *, after_pause: bool) -> None:
+        """Add what must be before a build gets more work."""
+        if after_pause and self.pause:
+            share = percent(self.now.percentage)
+            self.steps.append(Pause(self.pause, f"time for failures to show at {share}"))
+            self.steps.append(AwaitPollers(build_id, "its workers may have gone meanwhile"))
+        elif reason := self._not_polled(build_id):
+            self.steps.append(AwaitPollers(build_id, reason))
+
+    def _not_polled(self, build_id: str) -> str | None:
+        if any(isinstance(each, AwaitPollers) and each.build_id == build_id for each in self.steps):
+            return None
+        build = self.observed.builds.get(build_id)
+        if build is None or not build.task_queues:
+            return "the server has not seen any worker of it yet"
+        if build.missing_pollers:
+            return f"nobody polls task queue {name_task_queues(build.missing_pollers)} for it now"
+        return None
+
+    def _set_ramping(self, build_id: str, share: float) -> None:
+        now = self._share(build_id)
+        reason = f"it has {percent(now)} now" if now else "it has no share of new work now"
+        self.steps.append(SetRamping(build_id, share, reason))
+        self.now = replace(self.now, ramping=build_id, percentage=share)
+
+    def _clear_ramping(self, build_id: str) -> None:
+        reason = f"it is not to ramp, and takes {percent(self.now.percentage)} of new work now"
+        self.steps.append(ClearRamping(build_id, reason))
+        self.now = replace(self.now, ramping=None, percentage=0)

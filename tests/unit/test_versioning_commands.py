@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from simulated_server import build, deployment
+
+from temporal_fleet.versioning import (
+    UNVERSIONED,
+    AwaitPollers,
+    BuildStatus,
+    ClearRamping,
+    DeleteBuild,
+    ObservedDeployment,
+    Plan,
+    Refusal,
+    SetCurrent,
+    SetRamping,
+    plan_promote,
+    plan_ramp,
+    plan_retire,
+    plan_rollback,
+)
+
+OLD, BLUE, GREEN = "1.3.0", "1.4.0", "1.5.0"
+INACTIVE, CURRENT, RAMPING = BuildStatus.INACTIVE, BuildStatus.CURRENT, BuildStatus.RAMPING
+DRAINING, DRAINED = BuildStatus.DRAINING, BuildStatus.DRAINED
+
+RAMPED = deployment(
+    build(OLD, DRAINED, last_current=1),
+    build(BLUE, CURRENT, last_current=2),
+    build(GREEN, RAMPING, pinned=3),
+    current=BLUE,
+    ramping=GREEN,
+    percentage=25,
+)
+STEADY = deployment(
+    build(OLD, DRAINED, last_current=1),
+    build(BLUE, CURRENT, last_current=2),
+    build(GREEN),
+    current=BLUE,
+)
+
+
+def only_step(plan: Plan | Refusal) -> object:
+    """Return the build and what happens to it, when that is all."""
+    assert isinstance(plan, Plan), plan
+    (step,) = plan.steps
+    return replace(step, reason="")
+
+
+def reason_of(plan: Plan | Refusal) -> str:
+    """Return the only reason of a refusal."""
+    assert isinstance(plan, Refusal), plan
+    (reason,) = plan.reasons
+    return reason
+
+
+def test_ramp_of_a_polled_build_is_one_step() -> None:
+    """A build that is polled gets its share at once."""
+    assert only_step(plan_ramp(STEADY, GREEN, 10)) == SetRamping(GREEN, 10, "")
+
+
+def test_ramp_of_an_unpolled_build_waits_for_its_workers_first() -> None:
+    """Work never goes where nobody is."""
+    observed = deployment(build(BLUE, CURRENT), build(GREEN, pollers=0), current=BLUE)
+
+    plan = plan_ramp(observed, GREEN, 10)
+
+    assert isinstance(plan, Plan)
+    assert [type(step) for step in plan.steps] == [AwaitPollers, SetRamping]
+
+
+def test_ramp_of_an_unknown_build_is_refused_with_what_was_meant() -> None:
+    """A typing error is no reason to wait for workers that will never come."""
+    reason = reason_of(plan_ramp(STEADY, "1.5.1", 10))
+
+    assert "has no build ID '1.5.1'" in reason
+    assert "Did you mean '1.5.0'? Polled now: 1.3.0, 1.5.0" in reason
+
+
+def test_ramp_of_unversioned_workers_that_are_not_there_is_refused() -> None:
+    """Unversioned workers are a target only when they poll."""
+    assert "no worker polls without a build ID" in reason_of(plan_ramp(STEADY, UNVERSIONED, 10))
+
+
+def test_ramp_of_the_current_build_is_refused() -> None:
+    """The current build has no share of its own."""
+    assert "'1.4.0' is current" in reason_of(plan_ramp(STEADY, BLUE, 10))
+
+
+def test_ramp_to_less_is_refused_until_allowed() -> None:
+    """A command moves the ramp backwards only with its flag."""
+    assert "is ramping at 25 %" in reason_of(plan_ramp(RAMPED, GREEN, 10))
+    assert only_step(plan_ramp(RAMPED, GREEN, 10, allow_ramp_down=True)) == SetRamping(
+        GREEN, 10, ""
+    )
+
+
+def test_ramp_beyond_100_is_refused() -> None:
+    """A percentage is a percentage on the command line too."""
+    assert "from 0 to 100" in reason_of(plan_ramp(STEADY, GREEN, 120))
+
+
+def test_ramp_under_another_manager_is_refused() -> None:
+    """Commands leave somebody else's routing alone, each of them."""
+    observed = replace(RAMPED, manager_identity="controller")
+
+    for plan in (plan_ramp(observed, GREEN, 50), plan_promote(observed), plan_rollback(observed)):
+        assert "'controller' manages" in reason_of(plan)
+    assert isinstance(plan_rollback(observed, identity="controller"), Plan)
+
+
+def test_promote_without_a_name_promotes_the_ramping_build() -> None:
+    """The build that ramps is the one that is meant."""
+    assert only_step(plan_promote(RAMPED)) == SetCurrent(GREEN, "")
+
+
+def test_promote_without_a_name_and_a_ramp_is_refused_with_candidates() -> None:
+    """Nobody guesses which build is meant."""
+    reason = reason_of(plan_promote(STEADY))
+
+    assert "nothing is ramping" in reason
+    assert "Polled now: 1.3.0, 1.5.0" in reason
+
+
+def test_promote_of_another_build_ends_the_ramp_first() -> None:
+    """A ramp that is left over would take work from the new current build."""
+    plan = plan_promote(RAMPED, OLD)
+
+    assert isinstance(plan, Plan)
+    assert [type(step) for step in plan.steps] == [ClearRamping, SetCurrent]
+
+
+def test_promote_of_the_current_build_does_nothing_or_ends_the_ramp() -> None:
+    """Promoting twice is promoting once."""
+    plan = plan_promote(STEADY, BLUE)
+
+    assert isinstance(plan, Plan)
+    assert plan.steps == ()
+    assert only_step(plan_promote(RAMPED, BLUE)) == ClearRamping(GREEN, "")
+
+
+def test_rollback_mid_ramp_ends_the_ramp() -> None:
+    """While a build ramps, going back means taking its share away, and nothing else."""
+    plan = plan_rollback(RAMPED)
+
+    assert only_step(plan) == ClearRamping(GREEN, "")
+    assert isinstance(plan, Plan)
+    assert "runs pinned to build ID '1.5.0' stay there" in plan.notes[0]
+    assert only_step(plan_rollback(RAMPED, BLUE)) == ClearRamping(GREEN, "")
+
+
+def test_rollback_mid_ramp_with_an_unpolled_current_build_tells() -> None:
+    """Ending a ramp is never refused, but nobody is left to believe that all is well."""
+    observed = deployment(
+        build(BLUE, CURRENT, pollers=0),
+        build(GREEN, RAMPING),
+        current=BLUE,
+        ramping=GREEN,
+        percentage=5,
+    )
+
+    plan = plan_rollback(observed)
+
+    assert isinstance(plan, Plan)
+    assert any("new work may wait" in note for note in plan.notes)
+
+
+def test_rollback_goes_to_the_build_that_was_current_last() -> None:
+    """Without a ramp the former current build takes over again, and that is said loudly."""
+    observed = deployment(
+        build(OLD, DRAINED, last_current=1),
+        build(BLUE, DRAINING, last_current=2),
+        build(GREEN, CURRENT, last_current=3),
+        current=GREEN,
+    )
+
+    plan = plan_rollback(observed)
+
+    assert only_step(plan) == SetCurrent(BLUE, "")
+    assert isinstance(plan, Plan)
+    assert plan.notes[0].startswith("ROLLBACK")
+
+
+def test_rollback_to_a_build_that_nobody_polls_is_refused_with_candidates() -> None:
+    """In a hurry nobody waits for workers: the refusal says which builds are ready."""
+    observed = deployment(
+        build(OLD, DRAINED, last_current=1),
+        build(BLUE, DRAINED, pollers=0, last_current=2),
+        build(GREEN, CURRENT, last_current=3),
+        current=GREEN,
+    )
+
+    for plan in (plan_rollback(observed), plan_rollback(observed, BLUE)):
+        reason = reason_of(plan)
+        assert (
+            "nobody polls task queue 'orders' (workflow, activity) for build ID '1.4.0'" in reason
+        )
+        assert reason.endswith("Polled now: 1.3.0")
+    assert only_step(plan_rollback(observed, OLD)) == SetCurrent(OLD, "")
+
+
+def test_rollback_of_the_first_build_goes_to_unversioned_workers_if_they_poll() -> None:
+    """Before the first build there were workers without versioning, if anybody."""
+    first = build(BLUE, CURRENT, last_current=1)
+
+    plan = plan_rollback(deployment(first, build(UNVERSIONED), current=BLUE))
+    assert only_step(plan) == SetCurrent(UNVERSIONED, "")
+    alone = deployment(first, current=BLUE)
+    assert "no build was current before" in reason_of(plan_rollback(alone))
+    assert "No other build is polled now" in reason_of(plan_rollback(alone))
+
+
+def test_rollback_to_a_build_that_never_was_current_has_a_note() -> None:
+    """Somebody who calls a new build a rollback should know that it is none."""
+    plan = plan_rollback(STEADY, GREEN)
+
+    assert only_step(plan) == SetCurrent(GREEN, "")
+    assert isinstance(plan, Plan)
+    assert "was never current" in plan.notes[0]
+
+
+def test_rollback_to_an_unknown_build_is_refused() -> None:
+    """A typing error changes nothing."""
+    assert "has no build ID '9'" in reason_of(plan_rollback(STEADY, "9"))
+
+
+def test_rollback_to_the_current_build_without_a_ramp_does_nothing() -> None:
+    """Rolling back twice is rolling back once."""
+    plan = plan_rollback(STEADY, BLUE)
+
+    assert isinstance(plan, Plan)
+    assert plan.steps == ()
+
+
+def other(status: BuildStatus, **more: int) -> ObservedDeployment:
+    """Return a server with a current build and one in this condition."""
+    condition = {"pollers": 0, **more}
+    return deployment(build(BLUE, CURRENT), build(OLD, status, **condition), current=BLUE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [DRAINED, INACTIVE])
+def test_retire_of_a_build_that_is_done_deletes_its_record(status: BuildStatus) -> None:
+    """Drained, or never used, with no pollers and no runs: it can go."""
+    assert only_step(plan_retire(other(status), OLD)) == DeleteBuild(OLD, "")
+
+
+RETIRE_REFUSED = [
+    pytest.param(STEADY, BLUE, "is current and takes new work", id="current"),
+    pytest.param(RAMPED, GREEN, "is ramping at 25 %. End its ramp first", id="ramping"),
+    pytest.param(other(CURRENT), OLD, "was current a moment ago", id="current-just-now"),
+    pytest.param(other(DRAINING), OLD, "still calls it draining", id="draining"),
+    pytest.param(
+        other(DRAINED, pinned=5),
+        OLD,
+        "5 open pinned runs can only go on while its workers run: order-0 (run run-0), order-1 (run "
+        "run-1), order-2 (run run-2) and 2 more. Wait until they end, or move them",
+        id="pinned",
+    ),
+    pytest.param(other(INACTIVE, runs=1), OLD, "1 open run can only go on", id="inactive-with-run"),
+    pytest.param(
+        other(INACTIVE, last_current=1),
+        OLD,
+        "was current before and the server",
+        id="inactive-again",
+    ),
+    pytest.param(
+        other(DRAINED, pollers=2),
+        OLD,
+        "2 processes of it still poll task queue 'orders' (workflow, activity). Remove it from the "
+        "values, or scale it to 0, then wait 5 minutes",
+        id="pollers",
+    ),
+    pytest.param(
+        replace(other(DRAINED), update_in_progress=True), OLD, "still spreading", id="update"
+    ),
+    pytest.param(STEADY, UNVERSIONED, "no record that could be deleted", id="unversioned"),
+]
+
+
+@pytest.mark.parametrize(("observed", "build_id", "expected"), RETIRE_REFUSED)
+def test_retire_of_a_build_that_is_needed_is_refused_with_what_blocks(
+    observed: ObservedDeployment, build_id: str, expected: str
+) -> None:
+    """Every obstacle is told with its numbers and with what to do."""
+    refusal = plan_retire(observed, build_id)
+
+    assert isinstance(refusal, Refusal)
+    assert any(expected in reason for reason in refusal.reasons)
+
+
+def test_retire_with_several_obstacles_names_all_in_the_order_of_their_removal() -> None:
+    """People see the whole way: runs first, then the drain, then the workers."""
+    refusal = plan_retire(other(DRAINING, pinned=1, pollers=1), OLD)
+
+    assert isinstance(refusal, Refusal)
+    assert [reason.split()[0:4] for reason in refusal.reasons] == [
+        ["1", "open", "pinned", "run"],
+        ["the", "server", "still", "calls"],
+        ["1", "process", "of", "it"],
+    ]
+
+
+def test_retire_where_pollers_do_not_matter_says_when_the_record_can_go() -> None:
+    """Who is about to remove the workers asks for everything else only."""
+    plan = plan_retire(other(DRAINED, pollers=1), OLD, poller_free=False)
+
+    assert only_step(plan) == DeleteBuild(OLD, "")
+    assert isinstance(plan, Plan)
+    assert "5 minutes after its last worker" in plan.notes[0]
+    assert isinstance(plan_retire(other(DRAINED, pinned=1), OLD, poller_free=False), Refusal)
+
+
+def test_retire_of_an_unknown_build_does_nothing() -> None:
+    """Retiring twice is retiring once."""
+    plan = plan_retire(STEADY, "9")
+
+    assert isinstance(plan, Plan)
+    assert plan.steps == ()
+    assert plan.notes == ("the server has no record of build ID '9'",)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from simulated_server import NAME, build, deployment
+
+from temporal_fleet.versioning import (
+    UNVERSIONED,
+    BuildStatus,
+    DesiredDeployment,
+    ObservedDeployment,
+    RemovalVerdict,
+    Routing,
+    plan_removal,
+    removed_builds,
+)
+
+BLUE, GREEN = "1.4.0", "1.5.0"
+INACTIVE, CURRENT, RAMPING = BuildStatus.INACTIVE, BuildStatus.CURRENT, BuildStatus.RAMPING
+DRAINING, DRAINED = BuildStatus.DRAINING, BuildStatus.DRAINED
+
+
+def values(queue: str = "orders", deployment: str = NAME, **builds: str) -> DesiredDeployment:
+    """Return values of a task queue with these keys and build IDs; the last one is current."""
+    return DesiredDeployment(queue, deployment, builds, Routing(list(builds.values())[-1]))
+
+
+def judge(
+    observed: ObservedDeployment,
+    installed: DesiredDeployment,
+    wanted: DesiredDeployment | None,
+    *forced: str,
+) -> RemovalVerdict:
+    """Judge a change of one task queue; None = it is uninstalled."""
+    after = {wanted.queue: wanted} if wanted else {}
+    return plan_removal({installed.queue: installed}, after, {NAME: observed}, forced)
+
+
+def told(verdict: RemovalVerdict) -> str:
+    """Return all that is told of refused builds."""
+    return "\n".join(reason for each in verdict.refused for reason in each.reasons)
+
+
+BOTH = values(blue=BLUE, green=GREEN)
+GREEN_ONLY = values(green=GREEN)
+
+
+def after_promotion(status: BuildStatus = DRAINED, pinned: int = 0) -> ObservedDeployment:
+    """Return a server where green has taken over from blue."""
+    return deployment(build(BLUE, status, pinned=pinned), build(GREEN, CURRENT), current=GREEN)
+
+
+REMOVED = [
+    pytest.param(BOTH, BOTH, {}, id="nothing"),
+    pytest.param(BOTH, GREEN_ONLY, {NAME: {BLUE}}, id="one"),
+    pytest.param(BOTH, values(red=BLUE, white=GREEN), {}, id="other-keys"),
+    pytest.param(values(blue=BLUE), values(blue=GREEN), {NAME: {BLUE}}, id="reused-key"),
+    pytest.param(BOTH, values(deployment="o2", blue=BLUE), {NAME: {BLUE, GREEN}}, id="renamed"),
+    pytest.param(BOTH, None, {NAME: {BLUE, GREEN}}, id="uninstalled"),
+]
+
+
+@pytest.mark.parametrize(("installed", "wanted", "expected"), REMOVED)
+def test_removed_builds_are_those_that_no_key_holds_any_more(
+    installed: DesiredDeployment,
+    wanted: DesiredDeployment | None,
+    expected: Mapping[str, set[str]],
+) -> None:
+    """What counts is the build ID in its Worker Deployment, not its key."""
+    after = {"orders": wanted} if wanted else {}
+
+    assert removed_builds({"orders": installed}, after) == expected
+
+
+def test_removed_builds_of_a_task_queue_with_another_key_are_none() -> None:
+    """A task queue may get another key as long as its Worker Deployment stays."""
+    assert removed_builds({"orders": BOTH}, {"shop": replace(BOTH, queue="shop")}) == {}
+
+
+@pytest.mark.parametrize("status", [DRAINED, DRAINING, INACTIVE])
+def test_removal_of_a_build_without_work_is_allowed(status: BuildStatus) -> None:
+    """No new work and no open pinned run: its workers may go."""
+    verdict = judge(after_promotion(status), BOTH, GREEN_ONLY)
+
+    assert not verdict.is_refused
+    assert [each.name for each in verdict.allowed] == ["orders/1.4.0"]
+    assert verdict.allowed[0].reasons == (f"it is {status.value}, and no open run is pinned to it",)
+
+
+def test_removal_of_a_build_that_never_polled_is_allowed() -> None:
+    """A build whose workers never started needs none."""
+    observed = deployment(build(GREEN, CURRENT), current=GREEN)
+
+    assert judge(observed, BOTH, GREEN_ONLY).allowed[0].reasons == (
+        "the server has no record of it",
+    )
+
+
+def test_removal_of_a_build_with_open_pinned_runs_is_refused_and_names_them() -> None:
+    """The message names count, workflow and run IDs, so that somebody can look at them."""
+    verdict = judge(after_promotion(DRAINING, pinned=4), BOTH, GREEN_ONLY)
+
+    assert verdict.is_refused
+    assert "4 open pinned runs would have no workers: order-0 (run run-0), order-1" in told(verdict)
+    assert "and 1 more. Wait until they end, or move them" in told(verdict)
+
+
+def test_removal_of_the_current_build_is_refused_with_the_two_upgrades_it_takes() -> None:
+    """Even when the same change routes away: the guard runs before the routing does."""
+    observed = deployment(build(BLUE, CURRENT), build(GREEN), current=BLUE)
+
+    verdict = judge(observed, BOTH, GREEN_ONLY)
+
+    assert "'1.4.0' is current: new work would wait for workers that are gone" in told(verdict)
+    assert "First upgrade with another build current while both builds are listed" in told(verdict)
+
+
+def test_removal_of_the_ramping_build_is_refused() -> None:
+    """A share of new work is new work."""
+    observed = deployment(
+        build(BLUE, CURRENT), build(GREEN, RAMPING), current=BLUE, ramping=GREEN, percentage=5
+    )
+
+    assert "'1.5.0' is ramping at 5 %" in told(judge(observed, BOTH, values(blue=BLUE)))
+
+
+def test_removal_by_another_build_id_under_the_same_key_is_refused_and_says_so() -> None:
+    """Editing a build in place replaces its workers: the way is another key."""
+    observed = deployment(build(BLUE, CURRENT), current=BLUE)
+
+    verdict = judge(observed, values(blue=BLUE), values(blue=GREEN))
+
+    assert "its key 'blue' is to stand for build ID '1.5.0'" in told(verdict)
+
+
+def test_removal_of_unversioned_workers_before_a_build_is_current_is_refused() -> None:
+    """Nobody has set a current build: then unversioned workers get all new work."""
+    observed = deployment(build(UNVERSIONED), build(BLUE))
+    installed, wanted = values(old=UNVERSIONED, blue=BLUE), values(blue=BLUE)
+
+    assert "unversioned is current" in told(judge(observed, installed, wanted))
+    observed = deployment(build(UNVERSIONED, runs=3), build(BLUE, CURRENT), current=BLUE)
+    assert not judge(observed, installed, wanted).is_refused
+
+
+def test_removal_while_routing_is_being_spread_is_refused() -> None:
+    """A build that the server has just stopped routing to may get work for some seconds yet."""
+    observed = replace(after_promotion(DRAINING), update_in_progress=True)
+
+    assert "Try again in a few seconds" in told(judge(observed, BOTH, GREEN_ONLY))
+
+
+def test_removal_that_is_forced_by_name_is_allowed_and_reported() -> None:
+    """Force works for exactly the builds that it names, and nothing of it is silent."""
+    observed = deployment(
+        build(BLUE, DRAINED, pinned=1), build("1.3.0", DRAINED, pinned=1), current=GREEN
+    )
+    installed = values(old="1.3.0", blue=BLUE, green=GREEN)
+
+    verdict = judge(observed, installed, GREEN_ONLY, "orders/1.4.0", "orders/9", "1.3.0")
+
+    assert [each.name for each in verdict.forced] == ["orders/1.4.0"]
+    assert verdict.forced[0].reasons
+    assert [each.name for each in verdict.refused] == ["orders/1.3.0"]
+    assert verdict.unused_force == ("1.3.0", "orders/9")
+
+
+def test_uninstalling_without_open_runs_is_allowed_although_a_build_is_current() -> None:
+    """Whoever removes everything wants no routing either."""
+    verdict = judge(after_promotion(), BOTH, None)
+
+    assert not verdict.is_refused
+    assert [each.reasons[0] for each in verdict.allowed] == [
+        "it is drained, and it has no open run",
+        "it is current, and it has no open run",
+    ]
+
+
+def test_uninstalling_with_open_auto_upgrade_runs_is_refused() -> None:
+    """No build is left that they could move to."""
+    observed = deployment(build(BLUE, CURRENT, runs=2), current=BLUE)
+
+    verdict = judge(observed, values(blue=BLUE), None)
+
+    assert "2 open runs would have no workers: order-0 (run run-0), order-1" in told(verdict)
+
+
+def test_uninstalling_a_release_beside_another_that_carries_on_looks_at_pinned_runs_only() -> None:
+    """Auto-upgrade runs move to the current build when other workers poll for it."""
+    blue = build(BLUE, DRAINING, runs=2)
+    carries_on = deployment(blue, build(GREEN, CURRENT), current=GREEN)
+    gone = deployment(blue, build(GREEN, CURRENT, pollers=0), current=GREEN)
+
+    assert not judge(carries_on, values(blue=BLUE), None).is_refused
+    assert judge(gone, values(blue=BLUE), None).is_refused
+
+
+def test_removal_of_one_task_queue_is_judged_as_an_uninstallation_of_it() -> None:
+    """A task queue that leaves the values while others stay is gone entirely."""
+    mail = values("mail", "mail", blue=BLUE)
+    observed = {NAME: deployment(build(BLUE, CURRENT, runs=1), current=BLUE)}
+
+    verdict = plan_removal({"orders": values(blue=BLUE), "mail": mail}, {"mail": mail}, observed)
+
+    assert "1 open run would have no workers" in told(verdict)
