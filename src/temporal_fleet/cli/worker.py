@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from temporal_fleet.cli.command import Command, workload_argument
+from temporal_fleet.cli.command import Command, complete_workload
 
 
 @click.command(
@@ -15,13 +15,14 @@ from temporal_fleet.cli.command import Command, workload_argument
         ("FLEET_HEALTH_PORT=0 fleet worker orders", "any free port for probes and metrics"),
     ],
 )
-@workload_argument
-def worker(workload: str) -> None:
+@click.argument("workload", required=False, shell_complete=complete_workload)
+def worker(workload: str | None) -> None:
     """Run the worker of one workload until SIGTERM or SIGINT.
 
-    WORKLOAD is the name of an installed workload; `fleet list` shows them. Settings come from
-    environment variables; `fleet settings show` lists them. The first signal drains: no new work,
-    running activities may finish. A second one shortens that.
+    WORKLOAD is the name of an installed workload; `fleet list` shows them. It may be left out where
+    only one is installed, as in an image. Settings come from environment variables;
+    `fleet settings show` lists them. The first signal drains: no new work, running activities may
+    finish. A second one shortens that.
     """
     import gc
 
@@ -34,4 +35,16 @@ def worker(workload: str) -> None:
     from temporal_fleet.settings import load_settings
     from temporal_fleet.worker import end_process, run_worker
 
-    end_process(run_worker(workload, load_settings()))
+    end_process(run_worker(workload or _only_workload(), load_settings()))
+
+
+def _only_workload() -> str:
+    from temporal_fleet.workload import discover
+
+    installed = list(discover())
+    if len(installed) != 1:
+        raise click.UsageError(
+            "WORKLOAD may be left out only where one workload is installed; installed: "
+            f"{', '.join(installed) or 'none'}"
+        )
+    return installed[0]

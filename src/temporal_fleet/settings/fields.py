@@ -112,14 +112,20 @@ class SettingField:
         return next((names[t] for t in self.types if t in names), "text")
 
     @property
-    def range_text(self) -> str:
-        """Its range, such as ``1 to 60`` or ``more than 0``; empty when there is none."""
-        bounds: dict[str, str] = {}
+    def bounds(self) -> Mapping[str, Any]:
+        """Its limits by kind: ``ge`` and ``le`` belong to the range, ``gt`` and ``lt`` do not."""
+        bounds: dict[str, Any] = {}
         for constraint in _constraints(self.info):
             for kind in ("ge", "gt", "le", "lt"):
                 limit = getattr(constraint, kind, None)
                 if limit is not None:
-                    bounds[kind] = _number(limit)
+                    bounds[kind] = limit
+        return bounds
+
+    @property
+    def range_text(self) -> str:
+        """Its range, such as ``1 to 60`` or ``more than 0``; empty when there is none."""
+        bounds = {kind: _number(limit) for kind, limit in self.bounds.items()}
         if "ge" in bounds and "le" in bounds:
             return f"{bounds['ge']} to {bounds['le']}"
         words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
