@@ -1,0 +1,87 @@
+{{/*
+What `fleet rollout` reads: builds and routing of every task queue, as JSON. Argument: a dict of root and fleet.
+*/}}
+{{- define "temporal-fleet.routing" -}}
+{{- $queues := dict -}}
+{{- range $queue := .fleet.queues -}}
+{{- $builds := dict -}}
+{{- range $queue.builds -}}
+{{- $_ := set $builds .key (dict "buildId" .id "versioned" .versioned) -}}
+{{- end -}}
+{{- $_ := set $queues $queue.key (dict
+  "deployment" $queue.deployment
+  "builds" $builds
+  "routing" (dict "current" $queue.current "ramping" $queue.ramping "percentage" $queue.percentage)
+  "rollout" (pick $queue.values.rollout "mode" "allowRampDown"))
+-}}
+{{- end -}}
+{{- dict "apiVersion" "temporal-fleet/v1" "release" .root.Release.Name "queues" $queues | toPrettyJson -}}
+{{- end -}}
+
+{{/*
+Metadata of what Helm runs or needs for it. It stays when it fails, so that its log can be read.
+Argument: a dict of root, name, events and weight; prints for a Job.
+*/}}
+{{- define "temporal-fleet.hook-metadata" -}}
+name: {{ include "temporal-fleet.name" (list .root .name) }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "temporal-fleet.labels" (dict "root" .root "component" "hooks") | nindent 2 }}
+annotations:
+  helm.sh/hook: {{ .events }}
+  helm.sh/hook-weight: {{ .weight | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- if .prints }}
+  # Helm prints the log of the Job, and so why it refused.
+  helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
+  {{- end }}
+{{- end -}}
+
+{{/*
+Specification of a Job that Helm runs. Argument: a dict as for command-pod, and job (activeDeadlineSeconds,
+backoffLimit).
+*/}}
+{{- define "temporal-fleet.hook-job" -}}
+activeDeadlineSeconds: {{ int .job.activeDeadlineSeconds }}
+backoffLimit: {{ int .job.backoffLimit }}
+# A Job that failed is kept for a day; Helm replaces it before that when it runs the hook again.
+ttlSecondsAfterFinished: 86400
+# These exit codes mean refused, wrong usage and no connection: another attempt would end the same way.
+podFailurePolicy:
+  rules:
+    - action: FailJob
+      onExitCodes:
+        containerName: {{ .name }}
+        operator: In
+        values: [1, 2, 3]
+template:
+  metadata:
+    labels:
+      {{- include "temporal-fleet.pod-labels" (dict "root" .root "component" "hooks") | nindent 6 }}
+    {{- with .root.Values.hooks.podAnnotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    {{- include "temporal-fleet.command-pod" . | nindent 4 }}
+{{- end -}}
+
+{{/*
+Service account of what runs `fleet` once, the upgrade guard excepted. Argument: the root.
+*/}}
+{{- define "temporal-fleet.hook-service-account" -}}
+{{- if .Values.hooks.serviceAccount.name -}}
+{{- .Values.hooks.serviceAccount.name -}}
+{{- else if .Values.hooks.serviceAccount.create -}}
+{{- include "temporal-fleet.name" (list . "hooks") -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{/*
+Name of the ConfigMap of a dashboard. Argument: a list of the root and the path of its file.
+*/}}
+{{- define "temporal-fleet.dashboard-name" -}}
+{{- include "temporal-fleet.name" (list (first .) (printf "dashboard-%s" (base (last .) | trimSuffix ".json" | lower | replace "_" "-"))) -}}
+{{- end -}}

@@ -1,0 +1,244 @@
+{{/*
+Notes a problem. Argument: a list of the fleet and the text.
+*/}}
+{{- define "temporal-fleet.problem" -}}
+{{- $fleet := first . -}}
+{{- $_ := set $fleet "problems" (append $fleet.problems (last .)) -}}
+{{- end -}}
+
+{{/*
+Refuses values that contradict each other. Argument: a dict of root and fleet.
+*/}}
+{{- define "temporal-fleet.validate" -}}
+{{- $fleet := .fleet -}}
+{{- include "temporal-fleet.check-release" . -}}
+{{- range $queue := $fleet.queues -}}
+{{- include "temporal-fleet.check-queue" (dict "fleet" $fleet "queue" $queue) -}}
+{{- include "temporal-fleet.check-routing" (dict "fleet" $fleet "queue" $queue) -}}
+{{- end -}}
+{{- range $build := $fleet.builds -}}
+{{- include "temporal-fleet.check-build" (dict "fleet" $fleet "build" $build) -}}
+{{- include "temporal-fleet.check-scaling" (dict "fleet" $fleet "build" $build) -}}
+{{- end -}}
+{{- with $fleet.problems -}}
+{{- fail (printf "\n\ntemporal-fleet: the values have %s:\n  - %s\n" (eq (len .) 1 | ternary "a problem" (printf "%d problems" (len .))) (join "\n  - " .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Refuses keys where they mean nothing. Argument: a dict of fleet, key, own (values of the queue) and defaults.
+*/}}
+{{- define "temporal-fleet.check-placement" -}}
+{{- $fleet := .fleet -}}
+{{- $key := .key -}}
+{{- $own := .own -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$" $key) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': its key becomes part of names in Kubernetes; use at most 40 of a-z, 0-9 and -, and set taskQueue and deploymentName to what Temporal shall see" $key)) -}}
+{{- end -}}
+{{- if has $key (list "hooks" "dev-server") -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': the chart has objects of its own by this name; use another key, and set taskQueue and deploymentName to what Temporal shall see" $key)) -}}
+{{- end -}}
+{{- range $wrong := list "builds" "buildId" "versioned" "deploymentName" -}}
+{{- if hasKey $.defaults $wrong -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queueDefaults.%s: this differs for each queue; move it to queues.%s" $wrong $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $wrong := list "buildId" "versioned" -}}
+{{- if hasKey $own $wrong -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': %s belongs to a build; move it to queues.%s.builds.<key>.%s" $key $wrong $key $wrong)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $buildKey, $build := $own.builds -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$" $buildKey) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': its key becomes part of names in Kubernetes; use at most 20 of a-z, 0-9 and -, such as blue; the build ID may hold more" $key $buildKey)) -}}
+{{- end -}}
+{{- range $wrong := list "builds" "routing" "rollout" "deploymentName" -}}
+{{- if hasKey ($build | default dict) $wrong -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': %s is the same for all builds of a queue; move it to queues.%s.%s" $key $buildKey $wrong $key $wrong)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What concerns the release as a whole. Argument: a dict of root and fleet.
+*/}}
+{{- define "temporal-fleet.check-release" -}}
+{{- $fleet := .fleet -}}
+{{- $values := .root.Values -}}
+{{- if and $fleet.queues (not (include "temporal-fleet.address" .root)) -}}
+{{- include "temporal-fleet.problem" (list $fleet "temporal.address is empty: set it to host:port of the Temporal frontend, or set temporal.devServer.enabled to true for a server to try the chart with") -}}
+{{- end -}}
+{{- $deployments := dict -}}
+{{- range $queue := $fleet.queues -}}
+{{- with get $deployments $queue.deployment -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': deploymentName '%s' is also that of queue '%s'; two task queues with routing of their own need two Worker Deployments" $queue.key $queue.deployment .)) -}}
+{{- end -}}
+{{- $_ := set $deployments $queue.deployment $queue.key -}}
+{{- end -}}
+{{- $names := dict -}}
+{{- range $path, $_ := .root.Files.Glob "files/dashboards/*.json" -}}
+{{- $_ := set $names (include "temporal-fleet.dashboard-name" (list $.root $path)) "a dashboard" -}}
+{{- end -}}
+{{- range $build := $fleet.builds -}}
+{{- with get $names $build.name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': its objects would have the name '%s', as %s has; use another key for one of them" $build.queue $build.key $build.name .)) -}}
+{{- end -}}
+{{- $_ := set $names $build.name (printf "queue '%s', build '%s'" $build.queue $build.key) -}}
+{{- end -}}
+{{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
+{{- include "temporal-fleet.problem" (list $fleet "monitoring: podMonitor and serviceMonitor are both enabled and would scrape every worker twice; enable one of them") -}}
+{{- end -}}
+{{- range $name, $_ := $values.temporal.env -}}
+{{- if regexMatch "^(FLEET_.*|TEMPORAL_(ADDRESS|NAMESPACE|TLS.*|API_KEY.*))$" $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "temporal.env.%s: this has a value of its own; use the keys of temporal for the connection, and settings for FLEET_ variables" $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $forced := $values.hooks.guard.forceRemoveBuilds -}}
+{{- if not (regexMatch "^[^/]+/[^/]+$" $forced) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "hooks.guard.forceRemoveBuilds: '%s' is not <queue key>/<build ID>, such as orders/1.4.0" $forced)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What concerns a task queue and the builds of it together. Argument: a dict of fleet and queue.
+*/}}
+{{- define "temporal-fleet.check-queue" -}}
+{{- $fleet := .fleet -}}
+{{- $queue := .queue -}}
+{{- if not $queue.builds -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': it has no builds; name one, such as builds: {blue: {buildId: \"1.0.0\"}}, or remove the queue with %s: null" $queue.key $queue.key)) -}}
+{{- end -}}
+{{- $ids := dict -}}
+{{- $unversioned := list -}}
+{{- range $build := $queue.builds -}}
+{{- with get $ids $build.id -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': buildId '%s' is also that of build '%s'; a build ID names one build" $queue.key $build.key $build.id .)) -}}
+{{- end -}}
+{{- $_ := set $ids $build.id $build.key -}}
+{{- if not $build.versioned }}{{- $unversioned = append $unversioned $build.key -}}{{- end -}}
+{{- end -}}
+{{- if gt (len $unversioned) 1 -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': the builds %s all have versioned: false; Temporal cannot tell unversioned workers apart, so keep one" $queue.key (join ", " $unversioned))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether the routing names builds that are there. Argument: a dict of fleet and queue.
+*/}}
+{{- define "temporal-fleet.check-routing" -}}
+{{- $fleet := .fleet -}}
+{{- $queue := .queue -}}
+{{- $keys := list -}}
+{{- range $queue.builds }}{{- $keys = append $keys .key -}}{{- end -}}
+{{- $have := printf "it has %s" (join ", " $keys) -}}
+{{- if and (not $queue.current) (gt (len $keys) 1) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.current is empty, and there are several builds; set it to one of %s" $queue.key (join ", " $keys))) -}}
+{{- end -}}
+{{- range $name := list "current" "ramping" -}}
+{{- $wanted := get $queue $name -}}
+{{- if and $wanted $keys (not (has $wanted $keys)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.%s is '%s', which is no key of its builds; %s" $queue.key $name $wanted $have)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $queue.ramping (eq (toString $queue.ramping) (toString $queue.current)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.ramping is '%s', which is current already; leave ramping out, or name another build" $queue.key $queue.ramping)) -}}
+{{- end -}}
+{{- if and (not $queue.ramping) (gt (float64 $queue.percentage) 0.0) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.percentage is %s, but nothing is ramping; set routing.ramping to the key of a build, or percentage to 0" $queue.key (include "temporal-fleet.text" $queue.percentage))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What concerns one build. Argument: a dict of fleet and build.
+*/}}
+{{- define "temporal-fleet.check-build" -}}
+{{- $fleet := .fleet -}}
+{{- $build := .build -}}
+{{- $values := $build.values -}}
+{{- $at := printf "queue '%s', build '%s'" $build.queue $build.key -}}
+{{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $build.id) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is '%s'; it becomes a label, so use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends" $at $build.id)) -}}
+{{- end -}}
+{{- if not $values.image.repository -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: image.repository is empty; set it to where the workload's image is, without a tag" $at)) -}}
+{{- end -}}
+{{- if lt $build.grace $build.drain -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: terminationGracePeriodSeconds is %d, but the drain takes up to %d s (settings.drainTimeoutSeconds %s + settings.drainMarginSeconds %s), so running work would be killed; raise it to %d or leave it out" $at $build.grace $build.drain (include "temporal-fleet.text" (dig "drainTimeoutSeconds" 30 $values.settings)) (include "temporal-fleet.text" (dig "drainMarginSeconds" 10 $values.settings)) (add $build.drain 5))) -}}
+{{- end -}}
+{{- if eq $build.port 0 -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: settings.healthPort is 0, any free port, which probes cannot find; leave it out or name a port" $at)) -}}
+{{- end -}}
+{{- $owners := dict
+  "FLEET_DEPLOYMENT_NAME" "deploymentName"
+  "FLEET_DEPLOYMENT_BUILD_ID" "builds.<key>.buildId"
+  "FLEET_DEPLOYMENT_VERSIONING" "builds.<key>.versioned"
+  "FLEET_WORKER_TASK_QUEUE" "taskQueue"
+  "FLEET_SECRETS_DIR" "secretFiles"
+  "FLEET_DRAIN_TIMEOUT_SECONDS" "settings.drainTimeoutSeconds"
+  "FLEET_DRAIN_MARGIN_SECONDS" "settings.drainMarginSeconds"
+  "FLEET_HEALTH_PORT" "settings.healthPort"
+  "FLEET_HEALTH_LIVENESS_TIMEOUT_SECONDS" "settings.healthLivenessTimeoutSeconds"
+  "FLEET_CONNECTION_DEADLINE_SECONDS" "settings.connectionDeadlineSeconds"
+  "TEMPORAL_ADDRESS" "temporal.address"
+  "TEMPORAL_NAMESPACE" "temporal.namespace"
+-}}
+{{- range $map := list "env" "secretEnv" -}}
+{{- range $name, $_ := get $values $map -}}
+{{- with get $owners $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s.%s would contradict what the chart derives from %s; set that instead" $at $map $name .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "deploymentName" "deploymentBuildId" "deploymentVersioning" "workerTaskQueue" "temporalAddress" "temporalNamespace" -}}
+{{- if hasKey $values.settings $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: settings.%s would contradict what the chart derives from %s; set that instead" $at $name (get $owners (hasPrefix "temporal" $name | ternary (snakecase $name | upper) (printf "FLEET_%s" (snakecase $name | upper)))))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether an autoscaler of a build can work. Argument: a dict of fleet and build.
+*/}}
+{{- define "temporal-fleet.check-scaling" -}}
+{{- $fleet := .fleet -}}
+{{- $build := .build -}}
+{{- $scaling := $build.values.autoscaling -}}
+{{- $at := printf "queue '%s', build '%s'" $build.queue $build.key -}}
+{{- if $scaling.enabled -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.minReplicas is %d, more than maxReplicas, which is %d; raise maxReplicas" $at (int $scaling.minReplicas) (int $scaling.maxReplicas))) -}}
+{{- end -}}
+{{- if gt (int $scaling.drainingMinReplicas) (int $scaling.maxReplicas) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.drainingMinReplicas is %d, more than maxReplicas, which is %d; lower it" $at (int $scaling.drainingMinReplicas) (int $scaling.maxReplicas))) -}}
+{{- end -}}
+{{- if eq $scaling.engine "keda" -}}
+{{- if not $build.values.taskQueue -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.engine is keda, which must be told the task queue; set queues.%s.taskQueue to the one that workload '%s' polls" $at $build.queue $build.workload)) -}}
+{{- end -}}
+{{- include "temporal-fleet.check-requests" (dict "fleet" $fleet "build" $build "wanted" $scaling.keda "path" "autoscaling.keda") -}}
+{{- else -}}
+{{- if and (eq $build.role "idle") (eq (int $scaling.drainingMinReplicas) 0) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.drainingMinReplicas is 0, which a HorizontalPodAutoscaler cannot do; use 1 or more, or engine: keda" $at)) -}}
+{{- end -}}
+{{- if not (or (int $scaling.cpu) (int $scaling.memory) $scaling.metrics) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling is enabled, but nothing is measured; set autoscaling.cpu or autoscaling.memory to a percentage, or give autoscaling.metrics" $at)) -}}
+{{- end -}}
+{{- include "temporal-fleet.check-requests" (dict "fleet" $fleet "build" $build "wanted" $scaling "path" "autoscaling") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether there are requests that a percentage can be of. Argument: a dict of fleet, build, wanted (cpu, memory) and path.
+*/}}
+{{- define "temporal-fleet.check-requests" -}}
+{{- $resources := .build.values.resources -}}
+{{- range $resource := list "cpu" "memory" -}}
+{{- $asked := or (dig "requests" $resource "" $resources) (dig "limits" $resource "" $resources) -}}
+{{- if and (int (get $.wanted $resource)) (not $asked) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "queue '%s', build '%s': %s.%s is a percentage of resources.requests.%s, which is not set; set it, or %s.%s to 0" $.build.queue $.build.key $.path $resource $resource $.path $resource)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

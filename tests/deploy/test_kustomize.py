@@ -1,0 +1,147 @@
+"""Overlays hold together by themselves: one build ID, disjoint selectors, and a routing that fits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import KUSTOMIZE, REPOSITORY, Kustomize, Objects, name_of, worker_of
+
+from temporal_fleet.routing_file import read_routing
+from temporal_fleet.settings import load_settings
+
+OVERLAYS = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest, kustomize: Kustomize) -> Objects:
+    """Each overlay in turn."""
+    return kustomize.overlay(request.param)
+
+
+def test_image_label_and_variable_are_one_build_id(overlay: Objects) -> None:
+    """Image tag, both labels and FLEET_DEPLOYMENT_BUILD_ID are the same text in every build."""
+    for deployment in overlay.of_kind("Deployment"):
+        build_id = overlay.variables(name_of(deployment))["FLEET_DEPLOYMENT_BUILD_ID"]
+        pod = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["metadata"]["labels"]["temporal.io/build-id"] == build_id
+        assert pod["temporal.io/build-id"] == build_id
+        assert worker_of(deployment)["image"].rpartition(":")[2] == build_id
+
+
+def test_no_placeholder_is_left(overlay: Objects) -> None:
+    """What an overlay has to say is said: no object holds the base's placeholder."""
+    assert "set-me" not in json.dumps(overlay.all)
+
+
+def test_selectors_match_one_build(overlay: Objects) -> None:
+    """Builds share no pods, and budgets, policies and autoscalers belong to one of them."""
+    pods = {
+        name_of(each): each["spec"]["template"]["metadata"]["labels"]
+        for each in overlay.of_kind("Deployment")
+    }
+    for each in overlay.of_kind("Deployment", "PodDisruptionBudget", "NetworkPolicy"):
+        selector = each["spec"].get("selector") or each["spec"]["podSelector"]
+        wanted = selector["matchLabels"].items()
+        assert [name for name, labels in pods.items() if wanted <= labels.items()] == [
+            name_of(each)
+        ]
+    for each in overlay.of_kind("HorizontalPodAutoscaler"):
+        assert each["spec"]["scaleTargetRef"]["name"] == name_of(each)
+        assert "replicas" not in overlay.named("Deployment", name_of(each))["spec"]
+
+
+def test_every_object_is_in_the_namespace_of_the_overlay(overlay: Objects) -> None:
+    """An overlay is applied as a whole to one namespace."""
+    assert len({each["metadata"]["namespace"] for each in overlay.all}) == 1
+
+
+def test_variables_are_settings_of_the_runtime(overlay: Objects) -> None:
+    """The runtime accepts every variable of a worker; an unknown one would end it with exit code 3."""
+    for deployment in overlay.of_kind("Deployment"):
+        variables = overlay.variables(name_of(deployment))
+        # The key is mounted in the cluster only.
+        variables.pop("TEMPORAL_API_KEY_FILE", None)
+        loaded = load_settings(environ=variables).settings
+        spec = deployment["spec"]["template"]["spec"]
+        drain = (loaded.drain.timeout + loaded.drain.margin).total_seconds()
+        assert spec["terminationGracePeriodSeconds"] > drain
+        assert loaded.deployment.versioning
+
+
+def test_routing_names_the_builds_that_run(kustomize: Kustomize, tmp_path: Path) -> None:
+    """routing.json and the two builds agree on build IDs, and it is what the runtime reads."""
+    objects = kustomize.overlay("blue-green")
+    desired = read_routing(KUSTOMIZE / "overlays" / "blue-green" / "routing.json")["orders"]
+    running = {
+        each["metadata"]["labels"]["temporal-fleet/build"]: each["metadata"]["labels"][
+            "temporal.io/build-id"
+        ]
+        for each in objects.of_kind("Deployment")
+    }
+
+    assert desired.builds == running
+    assert desired.deployment == objects.variables("orders-blue")["FLEET_DEPLOYMENT_NAME"]
+
+
+def test_another_routing_is_another_job(kustomize: Kustomize, tmp_path: Path) -> None:
+    """A changed routing is a changed Job, which GitOps tools run; the installed one keeps its name."""
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    folder = tmp_path / "kustomize" / "overlays" / "blue-green"
+    routing = folder / "routing.json"
+    routing.write_text(routing.read_text().replace('"percentage": 10', '"percentage": 50'))
+    before, after = kustomize.overlay("blue-green"), kustomize.build(folder)
+
+    assert (
+        before.named("Job", "fleet-routing")["spec"] != after.named("Job", "fleet-routing")["spec"]
+    )
+    changed = after.named("ConfigMap", "fleet-routing")["data"]["routing.json"]
+    assert '"percentage": 50' in changed
+    for name in ("orders-blue", "orders-green"):
+        assert before.named("Deployment", name) == after.named("Deployment", name)
+
+
+def test_configuration_restarts_workers(kustomize: Kustomize, tmp_path: Path) -> None:
+    """A changed variable changes the pods of its build, since the ConfigMap's name carries a hash."""
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    folder = tmp_path / "kustomize" / "overlays" / "blue-green"
+    green = folder / "green" / "kustomization.yaml"
+    green.write_text(
+        green.read_text().replace("literals:\n", "literals:\n      - FLEET_LOG_LEVEL=DEBUG\n")
+    )
+    before, after = kustomize.overlay("blue-green"), kustomize.build(folder)
+
+    assert before.named("Deployment", "orders-blue") == after.named("Deployment", "orders-blue")
+    assert before.named("Deployment", "orders-green") != after.named("Deployment", "orders-green")
+
+
+def test_guide_builds_another_task_queue(kustomize: Kustomize, tmp_path: Path) -> None:
+    """The overlay that the guide prints for another workload builds, beside the first and apart from it."""
+    guide = (REPOSITORY / "docs" / "how-to" / "kustomize.md").read_text(encoding="utf-8")
+    block = guide.partition("<!-- another-task-queue -->\n```yaml\n")[2].partition("```")[0]
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    folder = tmp_path / "kustomize" / "overlays" / "payments"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(block)
+    objects = kustomize.build(folder)
+    deployment = objects.named("Deployment", "payments")
+    first = kustomize.overlay("dev").named("Deployment", "orders")
+
+    assert worker_of(deployment)["args"] == ["worker", "payments"]
+    assert worker_of(deployment)["image"] == "registry.example:5000/shop/payments:1.4.0"
+    assert objects.variables("payments")["FLEET_DEPLOYMENT_NAME"] == "payments"
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels["temporal.io/deployment-name"] == "payments"
+    assert labels["temporal.io/build-id"] == "1.4.0"
+    assert not first["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_no_kustomization_uses_what_is_deprecated() -> None:
+    """No file uses `commonLabels`, which writes into selectors, nor other fields that Kustomize gives up."""
+    old = {"commonLabels", "bases", "vars", "patchesStrategicMerge", "patchesJson6902"}
+    for file in KUSTOMIZE.rglob("kustomization.yaml"):
+        fields = set(yaml.safe_load(file.read_text(encoding="utf-8")))
+        assert not fields & old, file
