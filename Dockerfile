@@ -20,22 +20,24 @@ RUN pip install --no-cache-dir --require-hashes -r /build/build.lock
 
 # dependencies: what the workload's lock holds, and no more.
 FROM tools AS dependencies
-ARG WORKLOAD
+ARG WORKLOAD=""
 ARG WORKLOAD_DIR=workloads/${WORKLOAD}
 # Extras of temporal-fleet, separated by spaces, such as "otel" for tracing; each has a lock in locks/.
 ARG EXTRAS=""
 COPY locks /build/locks
 COPY ${WORKLOAD_DIR}/requirements.lock /build/
+# The SDK's wheel brings along the Rust sources of its core.
 RUN uv venv --quiet /app/.venv \
  && set -- /build/requirements.lock \
  && for extra in ${EXTRAS}; do set -- "$@" "/build/locks/${extra}.lock"; done \
  && uv pip sync --quiet --python /app/.venv --require-hashes "$@" \
- && rm -f /app/.venv/bin/*activate* /app/.venv/bin/*.bat \
+ && rm -rf /app/.venv/.lock /app/.venv/bin/*activate* /app/.venv/bin/*.bat \
+      /app/.venv/lib/python*/site-packages/temporalio/bridge/sdk-core \
  && python -m compileall -q -j 1 --invalidation-mode unchecked-hash /app/.venv/lib
 
 # application: the runtime and the workload, apart from what they need, so that a new build is a small layer.
 FROM dependencies AS application
-ARG WORKLOAD
+ARG WORKLOAD=""
 ARG WORKLOAD_DIR=workloads/${WORKLOAD}
 COPY LICENSE README.md pyproject.toml /build/runtime/
 COPY src /build/runtime/src
@@ -45,15 +47,15 @@ WORKDIR /build/wheels
 RUN uv build --quiet --wheel --no-build-isolation --out-dir . /build/runtime \
  && uv build --quiet --wheel --no-build-isolation --out-dir . /build/workload \
  && pip --python /app/.venv install --quiet --prefix /application --no-deps --no-index --no-compile ./*.whl \
- && python -m compileall -q -j 1 --invalidation-mode unchecked-hash -s /application -p /app/.venv /application/lib \
- && echo "${BUILD_ID}" >/application/build-id
+ && python -m compileall -q -j 1 --invalidation-mode unchecked-hash -s /application -p /app/.venv /application/lib
 
 # base: Python with its bytecode and a user, without an installer.
 FROM ${PYTHON_IMAGE} AS base
-RUN PYTHONDONTWRITEBYTECODE=1 python -m pip uninstall --yes --quiet --root-user-action=ignore pip \
+RUN export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 \
+ && python -m pip uninstall --yes --quiet --root-user-action=ignore pip \
  && stdlib="$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
  && rm -rf "${stdlib}/ensurepip" \
- && PYTHONHASHSEED=0 python -m compileall -q -j 1 --invalidation-mode unchecked-hash \
+ && python -m compileall -q -j 1 --invalidation-mode unchecked-hash \
       -x 'site-packages|/(idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo)/' "${stdlib}" \
  && echo 'fleet:x:10001:10001:fleet:/tmp:/usr/sbin/nologin' >>/etc/passwd \
  && echo 'fleet:x:10001:' >>/etc/group
@@ -85,8 +87,8 @@ COPY --from=dependencies /app/.venv /app/.venv
 # the cache of a build that differs in nothing but its build ID.
 COPY --from=application /application /app/.venv
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
-ARG WORKLOAD
-ARG BUILD_ID
+ARG WORKLOAD=""
+ARG BUILD_ID=""
 ARG REVISION=""
 ARG SOURCE=""
 # It runs for each build ID; older engines would take labels and environment of another one from their cache.

@@ -55,7 +55,7 @@ variable "CACHE" {
 
 function "image" {
   params = [name]
-  result = "${REGISTRY == "" ? "" : "${REGISTRY}/"}temporal-fleet-${name}:${BUILD_ID}"
+  result = "${REGISTRY == "" ? "" : "${REGISTRY}/"}fleet-${name}:${BUILD_ID}"
 }
 
 group "default" {
@@ -85,8 +85,8 @@ target "worker" {
     REVISION = REVISION
     SOURCE   = SOURCE
   }
-  cache-from = CACHE == "" ? [] : ["type=${CACHE},scope=temporal-fleet-${workload}"]
-  cache-to   = CACHE == "" ? [] : ["type=${CACHE},scope=temporal-fleet-${workload},mode=max"]
+  cache-from = CACHE == "" ? [] : ["type=${CACHE},scope=fleet-${workload}"]
+  cache-to   = CACHE == "" ? [] : ["type=${CACHE},scope=fleet-${workload},mode=max"]
 }
 
 target "dev-server" {

@@ -52,6 +52,7 @@ class _Rollout(_Part):
 
 class _Queue(_Part):
     deployment: str = Field(min_length=1)
+    task_queue: str | None = None
     builds: dict[str, _Build] = Field(min_length=1)
     routing: _Routing = _Routing()
     rollout: _Rollout = _Rollout()
@@ -170,9 +171,10 @@ def _explain(error: ErrorDetails, source: str) -> Problem:
 
 
 def _keys_at(parents: list[str]) -> list[str]:
-    model: type[_Part] = {0: _File, 2: _Queue}.get(len(parents), _Queue)
+    inner: dict[str, type[_Part]] = {"builds": _Build, "routing": _Routing, "rollout": _Rollout}
+    model: type[_Part] = _Queue if parents else _File
     if len(parents) > 2:
-        model = {"builds": _Build, "routing": _Routing, "rollout": _Rollout}[parents[2]]
+        model = inner[parents[2]]
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -246,4 +248,5 @@ def _desired(key: str, queue: _Queue) -> DesiredDeployment:
         routing=Routing(builds[_current_key(queue)], ramping, queue.routing.percentage),
         mode=queue.rollout.mode,
         allow_ramp_down=queue.rollout.allow_ramp_down,
+        task_queue=queue.task_queue or None,
     )

@@ -96,7 +96,7 @@ def test_routing_is_applied_after_the_workers(fleet: Objects) -> None:
 
     assert arguments == [
         *("rollout", "apply", "--routing", "/etc/fleet/routing/routing.json"),
-        *("--yes", "--poller-timeout", "240"),
+        *("--yes", "--hook", "--poller-timeout", "240"),
     ]
     assert _arguments(fleet, "fleet-routing-rollback") == [*arguments, "--allow-ramp-down"]
 
@@ -115,11 +115,11 @@ def test_hooks_run_at_their_events(fleet: Objects, job: str) -> None:
     annotations = fleet.named("Job", job)["metadata"]["annotations"]
     events, weight = EVENTS[job]
 
-    assert annotations == {
-        "helm.sh/hook": events,
-        "helm.sh/hook-weight": str(weight),
-        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
-    }
+    assert annotations["helm.sh/hook"] == events
+    assert annotations["helm.sh/hook-weight"] == str(weight)
+    assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    # Helm 4 prints the log, so that a refusal is read where it happens.
+    assert annotations["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
 
 
 def test_what_the_guard_needs_comes_before_it(fleet: Objects) -> None:

@@ -148,6 +148,7 @@ CUSTOM: dict[str, Callable[[Object], None]] = {
 """What has no schema among Kubernetes' own: checked by hand, and the rules by promtool elsewhere."""
 
 
+@functools.cache
 def _values(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((CHART / "ci" / name).read_text(encoding="utf-8"))
     return loaded

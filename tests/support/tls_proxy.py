@@ -16,14 +16,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-import trustme
 from hpack import Decoder, Encoder
+
+if TYPE_CHECKING:
+    import trustme
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 8, 9
 END_STREAM, END_HEADERS, PADDED, PRIORITY = 0x1, 0x4, 0x8, 0x20
 UNAUTHENTICATED, PERMISSION_DENIED = 16, 7
+
+
+class Certificate(Protocol):
+    """What the proxy does with its own certificate; ``trustme.LeafCert`` is one."""
+
+    def configure_cert(self, ctx: ssl.SSLContext, /) -> None:
+        """Let a context use it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,9 @@ class TlsProxy:
         calls: All calls so far, in their order.
     """
 
-    def __init__(self, server_address: str, authority: trustme.CA) -> None:
+    def __init__(
+        self, server_address: str, certificate: Certificate, *, host: str = "127.0.0.1"
+    ) -> None:
         self.port = 0
         self.api_keys: set[str] | None = None
         self.refusal = UNAUTHENTICATED
@@ -60,7 +72,8 @@ class TlsProxy:
         self.calls: list[Call] = []
         self.connections: Counter[str | None] = Counter()
         self._server_address = server_address
-        self.certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.certificate = certificate
+        self._host = host
         self._listener: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 
@@ -81,9 +94,7 @@ class TlsProxy:
             client_authority.configure_trust(context)
             context.verify_mode = ssl.CERT_REQUIRED
         self.stop_listening()
-        self._listener = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=context
-        )
+        self._listener = await asyncio.start_server(self._serve, self._host, self.port, ssl=context)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def stop_listening(self) -> None:
@@ -244,7 +255,7 @@ async def tls_proxy(
         authority: Signs the proxy's own certificate, for ``localhost`` and ``127.0.0.1``.
         client_authority: Clients need a certificate of it; None = they need none.
     """
-    proxy = TlsProxy(server_address, authority)
+    proxy = TlsProxy(server_address, authority.issue_cert("localhost", "127.0.0.1"))
     await proxy.accept(client_authority)
     try:
         yield proxy

@@ -16,6 +16,7 @@ from temporal_fleet.rollout_values import (
     diff,
     find_candidates,
     prune_builds,
+    read_document,
     write_atomically,
 )
 from temporal_fleet.versioning import UNVERSIONED, BuildStatus, ObservedDeployment
@@ -165,7 +166,7 @@ def test_next_without_routing_in_the_values_adds_it_and_names_the_current_build(
     assert changes(values) == [
         '+      "1-1": {buildId: "1.1"}',
         "+    routing:",
-        "+      current: r-1-0",
+        '+      current: "r-1-0"',
         '+      ramping: "1-1"',
         "+      percentage: 5",
     ]
@@ -179,6 +180,17 @@ def test_next_twice_changes_nothing_more() -> None:
 
     assert add_build(values, NewBuild("orders", "1.5.0-def")) == ["'orders' is like this already"]
     assert values.text == before
+
+
+def test_next_with_a_smaller_percentage_tells_what_it_takes() -> None:
+    """The values may say so, but the routing does not go back by itself."""
+    values = document()
+    add_build(values, NewBuild("orders", "1.5", percentage=50))
+
+    told = add_build(values, NewBuild("orders", "1.5", percentage=20))
+
+    assert "goes back from 50" in told[0]
+    assert "allowRampDown" in told[0]
 
 
 def test_next_replaces_another_ramp_and_says_so() -> None:
@@ -264,24 +276,22 @@ def test_next_below_the_key_of_a_subchart_works_alike() -> None:
 
 
 EDITED = [
-    pytest.param("a:\n  b: 1\n", "a:\n  b: 1\n  c: x\n", id="block"),
-    pytest.param("a:\n  b: 1", "a:\n  b: 1\n  c: x\n", id="no-newline-at-the-end"),
-    pytest.param("a:\r\n  b: 1\r\nd: 2\r\n", "a:\r\n  b: 1\r\n  c: x\r\nd: 2\r\n", id="crlf"),
-    pytest.param("a: {}\n", "a: {c: x}\n", id="empty-braces"),
-    pytest.param("a: {b: 1,}  # c\n", "a: {b: 1, c: x,}  # c\n", id="trailing-comma"),
-    pytest.param("a:   # nothing\nd: 2\n", "a: {c: x}   # nothing\nd: 2\n", id="null"),
-    pytest.param("a:\n  b:\n\n\nd: 2\n", "a:\n  b:\n  c: x\n\n\nd: 2\n", id="null-before"),
-    pytest.param("a:\n  b: |\n    t\n\nd: 2\n", "a:\n  b: |\n    t\n  c: x\n\nd: 2\n", id="text"),
-    pytest.param("a:\n  b:\n  - 1\n  -\nd: 2\n", "a:\n  b:\n  - 1\n  -\n  c: x\nd: 2\n", id="list"),
+    pytest.param("a:\n  b: 1\n", "a:\n  b: 1\n  c: 7\n", id="block"),
+    pytest.param("a:\n  b: 1", "a:\n  b: 1\n  c: 7\n", id="no-newline-at-the-end"),
+    pytest.param("a:\r\n  b: 1\r\nd: 2\r\n", "a:\r\n  b: 1\r\n  c: 7\r\nd: 2\r\n", id="crlf"),
+    pytest.param("a: {}\n", "a: {c: 7}\n", id="empty-braces"),
+    pytest.param("a: {b: 1,}  # c\n", "a: {b: 1, c: 7,}  # c\n", id="trailing-comma"),
+    pytest.param("a:   # nothing\nd: 2\n", "a: {c: 7}   # nothing\nd: 2\n", id="null"),
+    pytest.param("a:\n  b:\n\n\nd: 2\n", "a:\n  b:\n  c: 7\n\n\nd: 2\n", id="null-before"),
+    pytest.param("a:\n  b: |\n    t\n\nd: 2\n", "a:\n  b: |\n    t\n  c: 7\n\nd: 2\n", id="text"),
+    pytest.param("a:\n  b:\n  - 1\n  -\nd: 2\n", "a:\n  b:\n  - 1\n  -\n  c: 7\nd: 2\n", id="list"),
     pytest.param(
         "z: &z {q: 1}\na:\n  b: *z  # it\nd: 2\n",
-        "z: &z {q: 1}\na:\n  b: *z  # it\n  c: x\nd: 2\n",
+        "z: &z {q: 1}\na:\n  b: *z  # it\n  c: 7\nd: 2\n",
         id="alias-before",
     ),
-    pytest.param("d: 2\n", "d: 2\na:\n  c: x\n", id="parent-missing"),
-    pytest.param("a:\n  c: 'y'  # z\n", "a:\n  c: 'x'  # z\n", id="single-quotes"),
-    pytest.param('a: {c: "y"}\n', 'a: {c: "x"}\n', id="double-quotes"),
-    pytest.param("a:\n  c: >-\n    y\n    y\nd: 2\n", "a:\n  c: x\nd: 2\n", id="folded"),
+    pytest.param("d: 2\n", "d: 2\na:\n  c: 7\n", id="parent-missing"),
+    pytest.param("a:\n  c: >-\n    y\n    y\nd: 2\n", "a:\n  c: 7\nd: 2\n", id="folded"),
 ]
 
 
@@ -290,9 +300,19 @@ def test_document_is_changed_at_one_place_only(before: str, after: str) -> None:
     """Whatever way a map is written, an entry is set in that way and the rest stays."""
     made = document(before)
 
-    made.set(("a", "c"), "x")
+    made.set(("a", "c"), 7)
 
     assert made.text == after
+
+
+@pytest.mark.parametrize("quotes", ["", "'", '"'])
+def test_document_keeps_the_quotes_of_a_text(quotes: str) -> None:
+    """A replaced text is written as the former one was."""
+    made = document(f"a:\n  c: {quotes}old{quotes}  # d\n")
+
+    made.set(("a", "c"), "x")
+
+    assert made.text == f"a:\n  c: {quotes}x{quotes}  # d\n"
 
 
 REMOVED = [
@@ -472,6 +492,33 @@ def test_written_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     assert file.read_text() == "a: 2\n"
     assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(tmp_path.iterdir()) == [file, link]
+
+
+def test_document_that_would_lose_an_anchor_is_not_changed() -> None:
+    """What others refer to stays."""
+    made = document("a:\n  c: &c {d: 1}\nx: *c\n")
+
+    with pytest.raises(ValuesFileError, match="Edit it by hand"):
+        made.remove(("a", "c"))
+
+
+def test_next_for_a_task_queue_without_builds_makes_the_first_one_current() -> None:
+    """The first build has nobody to share work with."""
+    values = document("queues:\n  a:\n    image: {repository: x}\n")
+
+    add_build(values, NewBuild("a", "1.0"))
+
+    assert values.get(("queues", "a", "builds")) == {"blue": {"buildId": "1.0"}}
+    assert values.get(("queues", "a", "routing")) == {"current": "blue"}
+
+
+def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A wrong path or encoding is no traceback."""
+    with pytest.raises(ValuesFileError, match="cannot be read: No such file"):
+        read_document(tmp_path / "values.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff")
+    with pytest.raises(ValuesFileError, match="not UTF-8"):
+        read_document(tmp_path / "latin.yaml")
 
 
 def test_file_that_cannot_be_written_is_told_and_stays(tmp_path: Path) -> None:

@@ -109,6 +109,16 @@ def test_routing_file_with_an_empty_ramp_has_none(nothing: str | None) -> None:
     assert orders.routing == Routing("1.4.0-abc", None, 0)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("orders (eu)", "orders (eu)"), ("", None), (None, None)]
+)
+def test_routing_file_may_name_the_task_queue(written: str | None, read: str | None) -> None:
+    """Unversioned workers of a new deployment can only be found by the name of their task queue."""
+    (orders,) = parse_routing(with_queue(taskQueue=written), "f").values()
+
+    assert orders.task_queue == read
+
+
 BUILDS = FILE["queues"]["orders"]["builds"]  # type: ignore[index]
 
 PROBLEMS = [

@@ -16,6 +16,7 @@ from temporal_fleet.versioning import (
     Refusal,
     SetCurrent,
     SetRamping,
+    describe,
     plan_promote,
     plan_ramp,
     plan_retire,
@@ -122,6 +123,11 @@ def test_promote_without_a_name_and_a_ramp_is_refused_with_candidates() -> None:
 
     assert "nothing is ramping" in reason
     assert "Polled now: 1.3.0, 1.5.0" in reason
+
+
+def test_promote_of_an_unknown_build_is_refused() -> None:
+    """Nobody promotes what has never polled."""
+    assert "has no build ID '9'" in reason_of(plan_promote(STEADY, "9"))
 
 
 def test_promote_of_another_build_ends_the_ramp_first() -> None:
@@ -243,7 +249,14 @@ def other(status: BuildStatus, **more: int) -> ObservedDeployment:
 @pytest.mark.parametrize("status", [DRAINED, INACTIVE])
 def test_retire_of_a_build_that_is_done_deletes_its_record(status: BuildStatus) -> None:
     """Drained, or never used, with no pollers and no runs: it can go."""
-    assert only_step(plan_retire(other(status), OLD)) == DeleteBuild(OLD, "")
+    plan = plan_retire(other(status), OLD)
+
+    assert only_step(plan) == DeleteBuild(OLD, "")
+    assert isinstance(plan, Plan)
+    assert describe(plan.steps[0]) == (
+        f"delete the server's record of build ID '1.3.0': it is {status.value}, and no open run is "
+        "pinned to it"
+    )
 
 
 RETIRE_REFUSED = [

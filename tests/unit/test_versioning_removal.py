@@ -11,6 +11,7 @@ from temporal_fleet.versioning import (
     BuildStatus,
     DesiredDeployment,
     ObservedDeployment,
+    OpenRuns,
     RemovalVerdict,
     Routing,
     plan_removal,
@@ -105,6 +106,16 @@ def test_removal_of_a_build_with_open_pinned_runs_is_refused_and_names_them() ->
     assert verdict.is_refused
     assert "4 open pinned runs would have no workers: order-0 (run run-0), order-1" in told(verdict)
     assert "and 1 more. Wait until they end, or move them" in told(verdict)
+
+
+def test_removal_with_runs_that_nobody_could_list_tells_their_number() -> None:
+    """A count without names is still a reason."""
+    blue = replace(build(BLUE, DRAINED), open_pinned=OpenRuns(2))
+    observed = deployment(blue, build(GREEN, CURRENT), current=GREEN)
+
+    assert "2 open pinned runs would have no workers. Wait" in told(
+        judge(observed, BOTH, GREEN_ONLY)
+    )
 
 
 def test_removal_of_the_current_build_is_refused_with_the_two_upgrades_it_takes() -> None:

@@ -245,10 +245,16 @@ def test_plan_with_steps_pauses_after_each_and_leaves_out_what_is_reached(
 
 
 def test_plan_with_steps_and_no_pause_goes_straight_on() -> None:
-    """Without a pause nothing is awaited between the steps."""
+    """Without a pause nothing is awaited between the steps, and workers only once."""
     plan = plan_routing(values(GREEN), blue_green(), ramp_steps=[10, 100])
+    unpolled = plan_routing(values(GREEN), blue_green(pollers=0), ramp_steps=[10, 100])
 
     assert [short(each) for each in steps_of(plan)] == ["green 10 %", "current green"]
+    assert [short(each) for each in steps_of(unpolled)] == [
+        "wait green",
+        "green 10 %",
+        "current green",
+    ]
 
 
 REFUSED = [

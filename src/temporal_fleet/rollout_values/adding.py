@@ -200,9 +200,21 @@ def _route(
     replaced = document.get((*routing, "ramping"))
     if replaced and replaced != key:
         told.append(f"look: '{replaced}' was to ramp and gets no new work any more")
+    told.extend(_note_ramp_down(document, routing, key, new))
     document.set((*routing, "current"), current)
     document.set((*routing, "ramping"), key)
     document.set((*routing, "percentage"), new.percentage)
     if document.text != before:
         told.append(f"ramping '{key}' of '{new.queue}' at {new.percentage:g} %")
     return told
+
+
+def _note_ramp_down(document: Document, routing: Path, key: str, new: NewBuild) -> list[str]:
+    now = document.get((*routing, "percentage"))
+    is_less = isinstance(now, int | float) and new.percentage < now
+    if document.get((*routing, "ramping")) != key or not is_less:
+        return []
+    return [
+        f"look: the percentage goes back from {now:g}; the change of the routing is refused unless "
+        "rollout.allowRampDown is true"
+    ]

@@ -32,15 +32,13 @@ def requote(text: str, style: str | None = None) -> str:
 
 
 def render_inline(value: Any) -> str:
-    """Return a scalar, or a map in braces."""
+    """Return a scalar, or a map in braces; text is in quotes, since build IDs may look like numbers."""
     if isinstance(value, Mapping):
         inner = ", ".join(f"{requote(key)}: {render_inline(each)}" for key, each in value.items())
         return f"{{{inner}}}"
-    if isinstance(value, str):
-        return requote(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def render_block(key: str, value: Any, column: int, *, inline: bool = False) -> list[str]:

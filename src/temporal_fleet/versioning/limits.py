@@ -61,7 +61,7 @@ def deletable_builds(observed: ObservedDeployment) -> tuple[str, ...]:
     found = [
         build
         for build in observed.builds.values()
-        if build.status is BuildStatus.DRAINED and not retirement_blockers(observed, build.build_id)
+        if build.status is BuildStatus.DRAINED and not retirement_blockers(observed, build)
     ]
     found.sort(
         key=lambda each: (each.drainage_changed is None, each.drainage_changed, each.build_id)

@@ -68,6 +68,9 @@ class DesiredDeployment:
     mode: RolloutMode = RolloutMode.ALL_AT_ONCE
     allow_ramp_down: bool = False
     """Whether the ramp may go back to a smaller percentage."""
+    task_queue: str | None = None
+    """Task queue in Temporal; None = nobody said, since the workload names its own. Only needed to find workers
+    without versioning before any build has registered its task queues."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ class ObservedDeployment:
     manager_identity: str | None = None
     """Who alone may change the routing; None = anybody."""
     version_cap: int = VERSION_CAP
+    conflict_token: bytes = b""
+    """What the server wants back with a change, so that it notices when others were quicker."""
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,14 @@ def plan_retire(
         One step, or none when the server has no such record; a refusal that names every obstacle,
         in the order in which they can be removed.
     """
+    if build_id == UNVERSIONED:
+        reason = "unversioned workers have no record that could be deleted. Remove their pods"
+        return Refusal(observed.deployment, (reason,))
     build = observed.builds.get(build_id)
-    if build is None and build_id != UNVERSIONED:
+    if build is None:
         note = f"the server has no record of {build_name(build_id)}"
         return Plan(observed.deployment, (), (note,))
-    blockers = retirement_blockers(observed, build_id, poller_free=poller_free)
-    if blockers or build is None:
+    if blockers := retirement_blockers(observed, build, poller_free=poller_free):
         return Refusal(observed.deployment, blockers)
     notes = [_polled_note(build)] if build.has_pollers else []
     step = DeleteBuild(build_id, f"it is {build.status.value}, and no open run is pinned to it")
@@ -48,14 +50,9 @@ def plan_retire(
 
 
 def retirement_blockers(
-    observed: ObservedDeployment, build_id: str, *, poller_free: bool = True
+    observed: ObservedDeployment, build: ObservedBuild, *, poller_free: bool = True
 ) -> tuple[str, ...]:
     """Return everything that keeps a build from being deleted, first what must be done first."""
-    if build_id == UNVERSIONED:
-        return ("unversioned workers have no record that could be deleted. Remove their pods",)
-    build = observed.builds.get(build_id)
-    if build is None:
-        return ()
     blockers = [
         *_blocking_routing(observed, build),
         *_blocking_runs(build),

@@ -1,13 +1,14 @@
 {{/*
-Name that every object of the release starts with: the release's, so that names stay short.
+Name that every object of the release starts with: the release's, so that names stay short. Names of Services
+have no dots.
 */}}
 {{- define "temporal-fleet.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if .Values.nameOverride -}}
-{{- printf "%s-%s" .Release.Name .Values.nameOverride -}}
+{{- printf "%s-%s" (.Release.Name | replace "." "-") .Values.nameOverride -}}
 {{- else -}}
-{{- .Release.Name -}}
+{{- .Release.Name | replace "." "-" -}}
 {{- end -}}
 {{- end -}}
 

@@ -121,6 +121,8 @@ receives build, a dict of
 {{- $floor := int $values.replicas -}}
 {{- if $scaler -}}
 {{- $floor = ternary $scaling.drainingMinReplicas $scaling.minReplicas (eq $role "idle") | int -}}
+{{- /* Without its autoscaler, nobody would wake a build that has no workers. */ -}}
+{{- if eq $scaler "absent" }}{{- $floor = max 1 $floor | int -}}{{- end -}}
 {{- end -}}
 {{- $drain := addf (dig "drainTimeoutSeconds" 30 $values.settings) (dig "drainMarginSeconds" 10 $values.settings) | ceil | int -}}
 {{- $id := toString ($own.buildId | default "") -}}
