@@ -18,6 +18,7 @@ from temporal_fleet.cli.command import Group, Invocation
 from temporal_fleet.cli.completion import completion
 from temporal_fleet.cli.dev import dev
 from temporal_fleet.cli.listing import list_workloads
+from temporal_fleet.cli.rollout import rollout
 from temporal_fleet.cli.settings import settings
 from temporal_fleet.cli.start import start
 from temporal_fleet.cli.task_queue import queue
@@ -71,7 +72,7 @@ def fleet(invocation: Invocation, debug: bool) -> None:
     invocation.debug = debug
 
 
-for _command in (dev, worker, list_workloads, start, queue, settings, completion):
+for _command in (dev, worker, list_workloads, start, queue, rollout, settings, completion):
     fleet.add_command(_command)
 
 

@@ -16,8 +16,14 @@ _DEADLINE = timedelta(seconds=10)
 """How long a person waits for a server; a worker waits longer for one that is being started."""
 
 
-def with_client(use: Callable[[Client], Awaitable[None]]) -> None:
+def with_client(
+    use: Callable[[Client], Awaitable[None]], *, deadline: timedelta = _DEADLINE
+) -> None:
     """Connect as the settings say and run *use* with the client.
+
+    Args:
+        use: What to do with the client.
+        deadline: How long to try to connect, unless the settings say.
 
     Raises:
         SettingsError: When settings are wrong.
@@ -26,7 +32,7 @@ def with_client(use: Callable[[Client], Awaitable[None]]) -> None:
     from temporal_fleet.log_format import configure_logging
     from temporal_fleet.settings import load_settings
 
-    settings = _for_commands(load_settings())
+    settings = _for_commands(load_settings(), deadline)
     configure_logging(settings.log, workload="fleet", deployment="fleet", build_id=None)
     asyncio.run(_use(settings, use))
 
@@ -46,13 +52,13 @@ async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> 
     await use(await connector.connect())
 
 
-def _for_commands(loaded: LoadedSettings) -> Settings:
+def _for_commands(loaded: LoadedSettings, deadline: timedelta) -> Settings:
     """Return the settings with other defaults where nobody has set them."""
     settings = loaded.settings
     connection, log = settings.connection, settings.log
     if loaded.provenance["connection.deadline"] == "default":
-        deadline = max(_DEADLINE, connection.attempt_timeout)
-        connection = connection.model_copy(update={"deadline": deadline})
+        tried = max(deadline, connection.attempt_timeout)
+        connection = connection.model_copy(update={"deadline": tried})
     if loaded.provenance["log.level"] == "default":
         log = log.model_copy(update={"level": "WARNING"})
     return settings.model_copy(update={"connection": connection, "log": log})

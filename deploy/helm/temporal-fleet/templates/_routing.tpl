@@ -8,12 +8,14 @@ What `fleet rollout` reads: builds and routing of every task queue, as JSON. Arg
 {{- range $queue.builds -}}
 {{- $_ := set $builds .key (dict "buildId" .id "versioned" .versioned) -}}
 {{- end -}}
-{{- $_ := set $queues $queue.key (dict
+{{- $entry := dict
   "deployment" $queue.deployment
   "builds" $builds
   "routing" (dict "current" $queue.current "ramping" $queue.ramping "percentage" $queue.percentage)
-  "rollout" (pick $queue.values.rollout "mode" "allowRampDown"))
+  "rollout" (pick $queue.values.rollout "mode" "allowRampDown")
 -}}
+{{- with $queue.values.taskQueue }}{{ $_ := set $entry "taskQueue" . }}{{ end -}}
+{{- $_ := set $queues $queue.key $entry -}}
 {{- end -}}
 {{- dict "apiVersion" "temporal-fleet/v1" "release" .root.Release.Name "queues" $queues | toPrettyJson -}}
 {{- end -}}

@@ -1,0 +1,128 @@
+"""What the commands of ``fleet rollout`` share: options, files, a server, and asking before a change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from temporal_fleet.cli.command import FunctionT
+from temporal_fleet.cli.duration import DURATION
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from temporal_fleet.rollout import Server
+    from temporal_fleet.versioning import DesiredDeployment
+
+ResultT = TypeVar("ResultT")
+
+_POLLER_TIMEOUT = timedelta(minutes=4)
+
+
+def routing_option(*, required: bool) -> Callable[[FunctionT], FunctionT]:
+    """Add ``--routing FILE``."""
+    return click.option(
+        "--routing",
+        metavar="FILE",
+        required=required,
+        help="routing.json of a release, or the ConfigMap that holds it as JSON; - = standard input.",
+    )
+
+
+def task_queue_option(function: FunctionT) -> FunctionT:
+    """Add ``--task-queue``."""
+    return click.option(
+        "--task-queue",
+        "task_queues",
+        metavar="NAME",
+        multiple=True,
+        help="Where to look for unversioned workers, beside the task queues that builds have "
+        "registered and the one named as the Worker Deployment.",
+    )(function)
+
+
+def change_options(function: FunctionT) -> FunctionT:
+    """Add what every command has that changes the routing."""
+    function = click.option("--yes", is_flag=True, help="Do not ask.")(function)
+    return click.option(
+        "--poller-timeout",
+        type=DURATION,
+        default=_POLLER_TIMEOUT,
+        show_default="4m",
+        help="Longest wait until a build is polled.",
+    )(function)
+
+
+def require_person(*, yes: bool) -> None:
+    """Fail when a question would have to be asked and nobody is there."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(
+            "this changes something and standard input is no terminal, so nobody can be asked. Pass --yes"
+        )
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Return whether to go on."""
+    return yes or click.confirm(question)
+
+
+def read_routing_file(path: str) -> Mapping[str, DesiredDeployment]:
+    """Return what a routing file desires, by key of the task queue."""
+    from temporal_fleet.routing_file import read_routing
+
+    return read_routing(path)
+
+
+def unversioned_task_queues(desired: DesiredDeployment, named: Collection[str]) -> tuple[str, ...]:
+    """Return where unversioned workers of a key may poll: nobody registers for them."""
+    from temporal_fleet.versioning import UNVERSIONED
+    from temporal_fleet.workload import discover, load_workload
+
+    names = {desired.queue, *named}
+    # Loading a workload runs its code, so it is done only where it helps.
+    if UNVERSIONED in desired.builds.values() and desired.queue in discover():
+        names.add(load_workload(desired.queue).default_task_queue)
+    return tuple(sorted(names))
+
+
+def with_server(
+    use: Callable[[Server], Awaitable[ResultT]], *, patience: timedelta | None = None
+) -> ResultT:
+    """Connect as the settings say and run *use* with the server.
+
+    Args:
+        use: What to do.
+        patience: How long the server may be away or busy; None = as long as a person waits.
+
+    Returns:
+        What *use* returned.
+
+    Raises:
+        SettingsError: When settings are wrong.
+        ConnectionFailedError: When the server cannot be reached, refuses us, or has no such namespace.
+    """
+    from temporalio.service import RPCError
+
+    from temporal_fleet.cli.connecting import with_client
+    from temporal_fleet.rollout import PATIENCE, Server
+
+    results: list[ResultT] = []
+
+    async def run(client: Client) -> None:
+        server = Server(client, patience=PATIENCE if patience is None else patience)
+        await server.check_namespace()
+        results.append(await use(server))
+
+    try:
+        if patience is None:
+            with_client(run)
+        else:
+            with_client(run, deadline=patience)
+    except RPCError as error:
+        message = f"the server refuses a call: {error.message} ({error.status.name})"
+        raise click.ClickException(message) from error
+    return results[0]
