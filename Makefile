@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 MEMBERS := $(wildcard workloads/*/pyproject.toml)
 WORKERS ?= auto
-E2E_WORKERS ?= 6
+E2E_WORKERS ?= 4
 TOOLS := .cache/tools/bin
 
 # Compiled bytecode makes every process start about five times faster; some CI images switch it off.
@@ -56,7 +56,8 @@ e2e-images: $(STAMP) ## Build the images of the cluster tests and load them with
 	@$(BIN)/python scripts/e2e_images.py
 
 e2e: $(STAMP) tools ## Test on the cluster of KUBECONFIG, after `make e2e-images` (minutes)
-	@PATH="$(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(E2E_WORKERS) --dist=worksteal tests/e2e
+	@PATH="$(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(E2E_WORKERS) --dist=worksteal -m "e2e and not heavy" tests/e2e
+	@PATH="$(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "e2e and heavy" tests/e2e
 
 check: lint types imports docs-check lock-check versions-check workflows ## Lint, types, layers, freshness of docs and lock, workflows
 

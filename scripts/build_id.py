@@ -64,7 +64,7 @@ def clean_commit(root: Path) -> str | None:
     if commit is None or changes is None:
         return None
     # Two letters and a blank come before the path.
-    changed = [line[3:] for line in changes.split("\0")]
+    changed = [line[3:] for line in changes.split("\0") if line]
     return None if any(not _NOT_IN_IMAGES.search(path) for path in changed) else commit.strip()
 
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -31,23 +32,42 @@ from temporal_fleet.output import console, table
 from temporal_fleet.testing import dev_server, free_port
 
 MB = 1_000_000
-READY_WITHIN = 60.0
+READY_WITHIN = 120.0
 """Seconds after which a container that is not ready has failed."""
-WORKER_LABEL = "temporal.io/build-id"
+WORKER_LABEL = '{{index .Config.Labels "temporal.io/build-id"}}'
 """Images without this label hold no worker that could be started."""
+CPU_SECONDS = """
+from pathlib import Path
+group = Path("/sys/fs/cgroup")
+if (group / "cpu.stat").exists():
+    print(int((group / "cpu.stat").read_text().split()[1]) / 1e6)
+else:
+    print(int((group / "cpuacct/cpuacct.usage").read_text()) / 1e9)
+"""
+"""Run in a container, prints what its control group has used, of version 2 or 1."""
 NO_BYTECODE = "PYTHONPYCACHEPREFIX=/nowhere"
 """Makes Python look for bytecode where there is none and none can be written."""
 
 
 @dataclass(frozen=True)
+class Start:
+    """How long a worker took to become ready; medians of several starts."""
+
+    seconds: float
+    """From the engine's command until ``/readyz`` answered 200."""
+    cpu_seconds: float
+    """CPU that the container used until then; hardly depends on what else the machine does."""
+
+
+@dataclass(frozen=True)
 class Row:
-    """What is reported of one image."""
+    """What is reported of one image; no starts of an image without a worker."""
 
     image: str
     base_mb: float
     added_mb: float
-    start_seconds: float | None
-    start_without_bytecode_seconds: float | None
+    start: Start | None
+    start_without_bytecode: Start | None
 
 
 def main() -> int:
@@ -89,7 +109,9 @@ async def _measure(arguments: argparse.Namespace) -> list[Row]:
         _run(engine, "pull", arguments.base)
     base = sizes.of(arguments.base)
     rows = []
-    async with dev_server() as server:
+    async with AsyncExitStack() as stack:
+        with _silent_output():
+            server = await stack.enter_async_context(dev_server())
         address = server.client.service_client.config.target_host
         for image in arguments.images:
             layers = sizes.of(image)
@@ -100,6 +122,18 @@ async def _measure(arguments: argparse.Namespace) -> list[Row]:
             ]
             rows.append(Row(image, shared / MB, (sum(layers.values()) - shared) / MB, *seconds))
     return rows
+
+
+@contextmanager
+def _silent_output() -> Iterator[None]:
+    """Keep what child processes print out of the report: the server announces itself."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class LayerSizes:
@@ -142,16 +176,18 @@ def _compressed_size(layer: IO[bytes]) -> int:
 
 def _median_start(
     engine: str, image: str, address: str, starts: int, variables: Sequence[str]
-) -> float | None:
-    label = _run(
-        engine, "inspect", "--format", f'{{{{index .Config.Labels "{WORKER_LABEL}"}}}}', image
-    )
+) -> Start | None:
+    label = _run(engine, "image", "inspect", "--format", WORKER_LABEL, image)
     if starts == 0 or not label.strip():
         return None
-    return statistics.median(_start(engine, image, address, variables) for _ in range(starts))
+    measured = [_start(engine, image, address, variables) for _ in range(starts)]
+    return Start(
+        seconds=statistics.median(each.seconds for each in measured),
+        cpu_seconds=statistics.median(each.cpu_seconds for each in measured),
+    )
 
 
-def _start(engine: str, image: str, address: str, variables: Sequence[str]) -> float:
+def _start(engine: str, image: str, address: str, variables: Sequence[str]) -> Start:
     port = free_port()
     environment = [f"TEMPORAL_ADDRESS={address}", f"FLEET_HEALTH_PORT={port}", *variables]
     began = time.perf_counter()
@@ -163,11 +199,14 @@ def _start(engine: str, image: str, address: str, variables: Sequence[str]) -> f
     try:
         while not _is_ready(port):
             if time.perf_counter() - began > READY_WITHIN:
-                log = _run(engine, "logs", container)
-                raise SystemExit(f"{image} was not ready within {READY_WITHIN:g} s. Log:\n{log}")
+                subprocess.run([engine, "logs", container], check=True)
+                raise SystemExit(f"{image} was not ready within {READY_WITHIN:g} s")
             time.sleep(0.005)
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        return Start(seconds, float(_run(engine, "exec", container, "python", "-c", CPU_SECONDS)))
     finally:
+        # It may have ended by itself; else it would be asked to drain first.
+        subprocess.run([engine, "kill", container], check=False, capture_output=True)
         _run(engine, "rm", "--force", container)
 
 
@@ -175,8 +214,8 @@ def _is_ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
             return True
-    except (urllib.error.URLError, ConnectionError):
-        # Nothing listens yet, or it answers 503.
+    except OSError:
+        # Nothing listens yet, it answers 503, or it is too busy with starting.
         return False
 
 
@@ -185,21 +224,25 @@ def _run(*command: str) -> str:
 
 
 def _print_table(rows: Sequence[Row]) -> None:
-    def seconds(value: float | None) -> str | None:
-        return None if value is None else f"{value:.2f} s"
+    def cells(start: Start | None) -> tuple[str | None, str | None]:
+        return (
+            (None, None)
+            if start is None
+            else (f"{start.seconds:.2f} s", f"{start.cpu_seconds:.2f} s")
+        )
 
-    columns = ("IMAGE", "BASE", "ADDED", "START TO READY", "WITHOUT BYTECODE")
-    cells = [
+    columns = ("IMAGE", "BASE", "ADDED", "READY AFTER", "CPU", "WITHOUT BYTECODE", "CPU")
+    lines = [
         (
             row.image,
             f"{row.base_mb:.1f} MB",
             f"{row.added_mb:.1f} MB",
-            seconds(row.start_seconds),
-            seconds(row.start_without_bytecode_seconds),
+            *cells(row.start),
+            *cells(row.start_without_bytecode),
         )
         for row in rows
     ]
-    console().print(table(columns, cells, right=columns[1:]))
+    console().print(table(columns, lines, right=columns[1:]))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from e2e_values import QUEUE, FleetValues, Values, merged
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 RATE = 20
-WINDOW = 8 * RATE
+WINDOW = 6 * RATE
 """Workflows that are started on each step of the ramp."""
 BUSY: Values = {"resources": {"requests": {"cpu": "300m"}}}
 
 
+@pytest.mark.heavy
 async def test_green_takes_over_from_blue_under_load_without_failed_or_repeated_work(
     namespace: Namespace, release: Release, values: FleetValues, temporal: TemporalNamespace
 ) -> None:

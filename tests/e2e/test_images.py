@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from e2e_commands import run
 from e2e_containers import Engine
 from e2e_values import Images
 from temporalio.api.enums.v1 import PendingActivityState
@@ -24,6 +27,7 @@ BUILT = Path(__file__).parents[2] / ".cache" / "e2e" / "images.json"
 WORKLOADS = ("orders", "payments")
 GRACE = timedelta(seconds=40)
 """What a pod of the chart gets by default: the drain timeout and its margin."""
+REPORT_TIMEOUT = timedelta(seconds=150)
 KILLED = 137
 UNVERSIONED = {"FLEET_DEPLOYMENT_VERSIONING": "false"}
 """Work comes at once, with no routing in Temporal."""
@@ -289,3 +293,23 @@ async def answers(address: str) -> bool:
     except (RuntimeError, RPCError):
         return False
     return True
+
+
+async def test_image_report_tells_sizes_and_fails_beyond_its_limit(
+    engine: Engine, built: Images
+) -> None:
+    """What images add to their base image is told to programs, and cannot grow unseen."""
+    script = str(Path(__file__).parents[2] / "scripts" / "image_report.py")
+    options = ("--engine", engine.program, "--starts", "0", "--output", "json")
+
+    report = await run(
+        *(sys.executable, script, *options, "--max-added-mb", "5", built.reference("e2e")),
+        check=False,
+        timeout=REPORT_TIMEOUT,
+    )
+
+    (row,) = json.loads(report.stdout)
+    assert 10 < row["added_mb"] < 60
+    assert row["base_mb"] > 20
+    assert report.code == 1
+    assert "more than the 5 MB of --max-added-mb" in report.stderr

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,17 +22,20 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
-from temporal_fleet.rollout import observe
+from temporal_fleet.rollout import Rollout, Server, observe
 from temporal_fleet.testing import dev_server
-from temporal_fleet.versioning import UNVERSIONED, ObservedDeployment
+from temporal_fleet.versioning import UNVERSIONED, ObservedDeployment, plan_promote
 
 FAST_DRAINAGE = (
     *("--dynamic-config-value", 'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"'),
     *("--dynamic-config-value", 'matching.wv.VersionDrainageStatusRefreshInterval="1s"'),
     # Pollers are forgotten soon after they have gone, so they must show themselves more often than that.
-    *("--dynamic-config-value", 'matching.PollerHistoryTTL="6s"'),
-    *("--dynamic-config-value", 'matching.longPollExpirationInterval="2s"'),
+    *("--dynamic-config-value", 'matching.PollerHistoryTTL="12s"'),
+    *("--dynamic-config-value", 'matching.longPollExpirationInterval="5s"'),
 )
+
+SHOWN_UNVERSIONED = "image-7"
+"""Build ID that workers without versioning show; the server does not route by it."""
 
 ValueT = TypeVar("ValueT")
 
@@ -122,7 +126,7 @@ async def build(
     """
     versioned = build_id != UNVERSIONED
     config = WorkerDeploymentConfig(
-        version=WorkerDeploymentVersion(deployment, build_id if versioned else "image-7"),
+        version=WorkerDeploymentVersion(deployment, build_id if versioned else SHOWN_UNVERSIONED),
         use_worker_versioning=versioned,
         default_versioning_behavior=behavior if versioned else VersioningBehavior.UNSPECIFIED,
     )
@@ -171,6 +175,18 @@ async def until(
             return found
         assert time.monotonic() < end, f"not so after {timeout} s: {found}"
         await asyncio.sleep(0.1)
+
+
+async def route(client: Client, deployment: str, build_id: str) -> None:
+    """Make a build current, or unversioned workers."""
+    rollout = Rollout(
+        Server(client), deployment, poller_timeout=timedelta(seconds=40), progress=_say_nothing
+    )
+    await rollout.carry_out(lambda seen, _identity: plan_promote(seen, build_id))
+
+
+def _say_nothing(_line: str) -> None:
+    pass
 
 
 async def start_orders(
@@ -251,7 +267,7 @@ class RunningCommand:
 
     async def ended(self) -> Ended:
         """Wait for the end."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             out, err = await self.process.communicate()
         assert self.process.returncode is not None
         return Ended(self.process.returncode, out.decode(), err.decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -86,19 +85,26 @@ def guard(
     }
 
     async def use(server: Server) -> int:
-        observed = await _observe(server, names)
+        observed = await _observe(server, removed, names)
         return _judge(before, after, observed, forced)
 
     return with_server(use, patience=_PATIENCE)
 
 
 async def _observe(
-    server: Server, task_queues: Mapping[str, Collection[str]]
+    server: Server,
+    removed: Mapping[str, Collection[str]],
+    task_queues: Mapping[str, Collection[str]],
 ) -> dict[str, ObservedDeployment]:
+    import asyncio
+
     from temporal_fleet.rollout import look_twice
 
     found = await asyncio.gather(
-        *(look_twice(server, name, task_queues=named) for name, named in task_queues.items())
+        *(
+            look_twice(server, name, build_ids, task_queues=task_queues[name])
+            for name, build_ids in removed.items()
+        )
     )
     return {each.deployment: each for each in found}
 

@@ -83,8 +83,10 @@ def unversioned_task_queues(desired: DesiredDeployment, named: Collection[str]) 
     from temporal_fleet.workload import discover, load_workload
 
     names = {desired.queue, *named}
+    if desired.task_queue:
+        names.add(desired.task_queue)
     # Loading a workload runs its code, so it is done only where it helps.
-    if UNVERSIONED in desired.builds.values() and desired.queue in discover():
+    elif UNVERSIONED in desired.builds.values() and desired.queue in discover():
         names.add(load_workload(desired.queue).default_task_queue)
     return tuple(sorted(names))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -60,6 +59,8 @@ class Planned:
 
 async def make_plans(server: Server, changes: Sequence[Change]) -> list[Planned]:
     """Observe and plan everything before anything is done."""
+    import asyncio
+
     from temporal_fleet.rollout import look
 
     async def make(change: Change) -> Planned:
@@ -132,6 +133,8 @@ async def carry_out(server: Server, changes: Sequence[Change], *, poller_timeout
     Returns:
         The exit code: 0, or that of the first failure.
     """
+    import asyncio
+
     from temporal_fleet.errors import FleetError
 
     async def carry(change: Change) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -127,6 +126,8 @@ def _completed(wanted: Recovery, seen: ObservedDeployment, *, pins: bool) -> Rec
 
 
 async def _move(server: Server, recovery: Recovery, runs: Sequence[OpenRun]) -> RecoveryReport:
+    import asyncio
+
     from temporal_fleet.output import ProgressLine
     from temporal_fleet.rollout import RecoveryReport, recover_runs
 
@@ -165,6 +166,8 @@ def _print_runs(recovery: Recovery, runs: Sequence[OpenRun]) -> None:
 
 
 async def _print_report(server: Server, recovery: Recovery, report: RecoveryReport) -> None:
+    import asyncio
+
     from temporal_fleet.rollout import LIST_LAG, find_runs
 
     for result in report.failures[:_SHOWN]:

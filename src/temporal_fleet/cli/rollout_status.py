@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -72,6 +71,8 @@ def status(
 async def _look(
     server: Server, names: Sequence[str], task_queues: Sequence[str]
 ) -> list[ObservedDeployment]:
+    import asyncio
+
     from temporal_fleet.rollout import list_deployments, look
 
     names = names or await list_deployments(server)
@@ -91,6 +92,8 @@ def _print(found: Sequence[ObservedDeployment], output: str) -> None:
 
 
 async def _watch(server: Server, names: Sequence[str], task_queues: Sequence[str]) -> None:
+    import asyncio
+
     from temporal_fleet.output import live
 
     found = await _look(server, names, task_queues)

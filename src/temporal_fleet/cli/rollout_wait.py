@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -69,6 +68,8 @@ def wait(
 
     The exit code is 1 when the time is up.
     """
+    import asyncio
+
     if bool(routing) == bool(deployment) or bool(deployment) != bool(build_id):
         raise click.UsageError("name either --routing FILE, or DEPLOYMENT and --build BUILD_ID")
     desired = read_routing_file(routing) if routing else {}

@@ -172,15 +172,19 @@ async def look_at_build(
 
 
 async def look_twice(
-    server: Server, deployment: str, *, task_queues: Collection[str] = ()
+    server: Server,
+    deployment: str,
+    build_ids: Collection[str],
+    *,
+    task_queues: Collection[str] = (),
 ) -> ObservedDeployment:
     """Do what :func:`observe` does, and count the runs again where the list may lag behind.
 
-    The server itself vouches for builds that it calls drained. For every other build without an open
-    run the list is read again after a while, since a run that has just begun may be missing in it.
+    The server itself vouches for a build that it calls drained. Where another of *build_ids* seems to
+    have no open run, the list is read again after a while: a run that has just begun may be missing.
     """
     seen = await look(server, deployment, task_queues=task_queues)
-    builds = seen.builds.values()
+    builds = [build for name, build in seen.builds.items() if name in build_ids]
     if all(each.status is BuildStatus.DRAINED or each.open_runs.count for each in builds):
         return seen
     await asyncio.sleep(LIST_LAG.total_seconds())

@@ -1,0 +1,189 @@
+"""What the guard lets go, with real open workflows; and the way from unversioned workers to builds and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from rollout_workers import (
+    SHOWN_UNVERSIONED,
+    build,
+    fast_server,
+    fleet,
+    observed_until,
+    route,
+    start_fleet,
+    start_orders,
+    write_routing,
+)
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import VersioningBehavior
+
+from temporal_fleet.rollout import Server, look_twice, observe
+from temporal_fleet.versioning import UNVERSIONED, BuildStatus, Routing
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.asyncio(loop_scope="module"),
+    # Workers, commands and server share the processors, with other tests beside them.
+    pytest.mark.timeout(150),
+]
+
+PINNED, AUTO = VersioningBehavior.PINNED, VersioningBehavior.AUTO_UPGRADE
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client() -> AsyncIterator[Client]:
+    """A client of a server that drains quickly; each test has a Worker Deployment of its own."""
+    async with fast_server() as connected:
+        yield connected
+
+
+async def builds_of(order: WorkflowHandle[object, list[str]]) -> list[str]:
+    """Let an order finish; returns the builds that worked on it."""
+    await order.signal("finish")
+    return await order.result()
+
+
+async def test_guard_without_an_installed_file_or_a_removed_build_needs_no_server(
+    client: Client, tmp_path: Path
+) -> None:
+    """Before the first installation there is no server to ask, and nothing to lose."""
+    routing = write_routing(tmp_path / "routing.json", "same", {"blue": "v1"}, "blue")
+    nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
+
+    first = await start_fleet(
+        client, "rollout", "guard", "--installed", str(tmp_path / "no.json"), **nowhere
+    )
+    same = await start_fleet(
+        client, "rollout", "guard", "--installed", routing, "--next", routing, **nowhere
+    )
+
+    assert (await first.ended()).code == 0
+    assert (await same.ended()).code == 0
+
+
+async def test_guard_refuses_to_remove_a_build_with_open_pinned_runs_and_names_them(
+    client: Client, tmp_path: Path
+) -> None:
+    """An upgrade that would leave workflows without workers is refused; by name it can be forced."""
+    name = "guarded"
+    installed = write_routing(tmp_path / "a.json", name, {"blue": "v1", "green": "v2"}, "green")
+    wanted = write_routing(tmp_path / "b.json", name, {"green": "v2"}, "green")
+    guard = ("rollout", "guard", "--installed", installed, "--next", wanted)
+    async with build(client, name, "v1"), build(client, name, "v2"):
+        await route(client, name, "v1")
+        orders = await start_orders(client, name, 2)
+        await observed_until(client, name, lambda seen: seen.builds["v1"].open_pinned.count == 2)
+        await route(client, name, "v2")
+
+        refused = await fleet(client, *guard)
+        forced = await fleet(client, *guard, "--force", "guarded/v1", "--force", "other/v1")
+        for order in orders:
+            await order.signal("finish")
+        await observed_until(
+            client, name, lambda seen: seen.builds["v1"].status is BuildStatus.DRAINED
+        )
+        allowed = await fleet(client, *guard)
+
+    assert refused.code == 1
+    assert "guarded/v1 must not go" in refused.err
+    assert "2 open pinned runs would have no workers" in refused.err
+    for order in orders:
+        assert f"{order.id} (run {order.first_execution_run_id})" in refused.err
+    assert forced.code == 0
+    assert "guarded/v1 goes because it is FORCED" in forced.out
+    assert "--force other/v1" in forced.out
+    assert (allowed.code, "guarded/v1 may go: it is drained" in allowed.out) == (0, True)
+
+
+async def test_look_twice_sees_a_run_that_began_a_moment_ago(client: Client) -> None:
+    """The list of runs lags behind, so a build that seems to have none is looked at again."""
+    name = "moment"
+    async with build(client, name, "v1"):
+        await route(client, name, "v1")
+        (order,) = await start_orders(client, name)
+        seen = await look_twice(Server(client), name, ["v1"])
+        await order.signal("finish")
+
+    assert seen.builds["v1"].open_pinned.count == 1
+
+
+async def test_guard_of_an_uninstallation_asks_for_open_runs_only(
+    client: Client, tmp_path: Path
+) -> None:
+    """A fleet may go although a build is current, but not while any workflow is open."""
+    name = "uninstalled"
+    installed = write_routing(tmp_path / "a.json", name, {"blue": "v1"}, "blue")
+    async with build(client, name, "v1", behavior=AUTO):
+        await route(client, name, "v1")
+        (order,) = await start_orders(client, name)
+        await observed_until(client, name, lambda seen: seen.builds["v1"].open_runs.count == 1)
+        refused = await fleet(client, "rollout", "guard", "--installed", installed)
+        await order.signal("finish")
+        await observed_until(client, name, lambda seen: not seen.builds["v1"].open_runs.count)
+        allowed = await fleet(client, "rollout", "guard", "--installed", installed)
+
+    assert refused.code == 1
+    assert "1 open run would have no workers: uninstalled-order-0" in refused.err
+    assert "helm rollback" in refused.err
+    assert allowed.code == 0, allowed.text
+
+
+@pytest.mark.parametrize("behavior", [PINNED, AUTO])
+async def test_open_runs_move_from_unversioned_to_the_first_build_with_their_next_task(
+    client: Client, behavior: VersioningBehavior
+) -> None:
+    """Runs without versioning go on on the current build, and from then on behave as it declares."""
+    name = f"migrated-{behavior.name.lower().replace('_', '-')}"
+    async with build(client, name, UNVERSIONED):
+        (order,) = await start_orders(client, name)
+        before = await observed_until(
+            client, name, lambda seen: seen.builds[UNVERSIONED].open_runs.count == 1
+        )
+        async with build(client, name, "v1", behavior=behavior):
+            still = await observe(client, name)
+            await route(client, name, "v1")
+            # The unversioned worker keeps polling, and gets nothing any more.
+            await order.signal("poke")
+            after = await observed_until(
+                client, name, lambda seen: seen.builds["v1"].open_runs.count == 1
+            )
+            builds = await builds_of(order)
+
+    assert not before.exists
+    assert before.builds[UNVERSIONED].status is BuildStatus.CURRENT
+    assert still.routing == Routing(None)
+    assert after.builds["v1"].open_pinned.count == (1 if behavior is PINNED else 0)
+    assert builds == [SHOWN_UNVERSIONED, "v1"]
+
+
+async def test_open_runs_on_the_way_back_to_unversioned_stay_when_pinned(client: Client) -> None:
+    """Pinned runs end on their build; auto-upgrade runs go on on unversioned workers."""
+    name = "back"
+    auto = f"{name}-auto"
+    # Without a cache, as after a restart: a cached run stays with its worker until that stops.
+    async with (
+        build(client, name, UNVERSIONED),
+        build(client, name, "v1", cache=0),
+        build(client, auto, UNVERSIONED),
+        build(client, auto, "v1", behavior=AUTO, cache=0),
+    ):
+        for deployment in (name, auto):
+            await route(client, deployment, "v1")
+        (pinned,) = await start_orders(client, name)
+        (follows,) = await start_orders(client, auto)
+        for deployment in (name, auto):
+            await observed_until(
+                client, deployment, lambda seen: seen.builds["v1"].open_runs.count == 1
+            )
+            await route(client, deployment, UNVERSIONED)
+        (new,) = await start_orders(client, name, prefix="new")
+        ended = [await builds_of(order) for order in (pinned, follows, new)]
+        seen = await observe(client, name)
+
+    assert ended == [["v1"], ["v1", SHOWN_UNVERSIONED], [SHOWN_UNVERSIONED]]
+    assert seen.routing == Routing(None)
+    assert seen.builds["v1"].status in (BuildStatus.DRAINING, BuildStatus.DRAINED)
