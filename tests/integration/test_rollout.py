@@ -21,7 +21,10 @@ from rollout_workers import (
     until,
     write_routing,
 )
-from temporalio.api.workflowservice.v1 import SetWorkerDeploymentRampingVersionRequest
+from temporalio.api.workflowservice.v1 import (
+    SetWorkerDeploymentManagerRequest,
+    SetWorkerDeploymentRampingVersionRequest,
+)
 from temporalio.client import Client
 
 from temporal_fleet.errors import ConnectionFailedError, RolloutError
@@ -83,7 +86,7 @@ class Told(list[str]):
 
 def promote(build_id: str | None = None) -> Planner:
     """Return a planner that makes a build current."""
-    return lambda observed, _identity: plan_promote(observed, build_id)
+    return lambda observed, identity: plan_promote(observed, build_id, identity=identity)
 
 
 async def carry(client: Client, deployment: str, planner: Planner) -> Plan:
@@ -444,6 +447,45 @@ async def test_change_without_a_terminal_and_without_yes_is_a_usage_error(client
 
     assert ended.code == 2
     assert "Pass --yes" in ended.err
+
+
+async def test_change_in_a_terminal_asks_and_does_nothing_without_a_yes(client: Client) -> None:
+    """People see the plan and are asked; whoever does not agree has changed nothing."""
+    name = "asked"
+    async with build(client, name, "v1"):
+        refused = await fleet(client, "rollout", "promote", name, "v1", answer="n\n")
+        between = await observe(client, name)
+        agreed = await fleet(client, "rollout", "promote", name, "v1", answer="y\n")
+        after = await observe(client, name)
+
+    assert refused.code == 1
+    assert "Go on? [y/N]" in refused.out
+    assert "nothing was changed" in refused.err
+    assert between.routing == Routing(None)
+    assert agreed.code == 0, agreed.text
+    assert after.routing == Routing("v1")
+
+
+async def test_change_of_a_deployment_that_somebody_else_manages_is_refused_with_the_name(
+    client: Client,
+) -> None:
+    """Where one identity alone may change the routing, others are told which."""
+    name = "managed"
+    async with build(client, name, "v1"):
+        await client.workflow_service.set_worker_deployment_manager(
+            SetWorkerDeploymentManagerRequest(
+                namespace=client.namespace,
+                deployment_name=name,
+                manager_identity="the-controller",
+                identity="test",
+            )
+        )
+        with pytest.raises(RolloutError, match="'the-controller' manages the routing"):
+            await carry(client, name, promote("v1"))
+        seen = await observe(client, name)
+
+    assert seen.manager_identity == "the-controller"
+    assert seen.routing == Routing(None)
 
 
 async def test_status_in_a_missing_namespace_fails_instead_of_showing_nothing(

@@ -34,8 +34,8 @@ DRAINAGE_TIMEOUT = timedelta(seconds=60)
 POLL_INTERVAL = timedelta(milliseconds=200)
 AUDITS_AT_ONCE = 20
 
-# Production's minutes would be the length of every test of a drainage. Who polls is noted when a poll begins, so the
-# note has to be kept longer than a poll takes, which is a minute.
+# Production's minutes would be the length of every test of a drainage. Who polls is noted when a poll begins,
+# so the note has to be kept longer than a poll takes, which is a minute.
 FAST = (
     'matching.wv.VersionDrainageStatusVisibilityGracePeriod="3s"',
     'matching.wv.VersionDrainageStatusRefreshInterval="2s"',

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -275,6 +275,28 @@ class RunningCommand:
 
 async def start_fleet(client: Client, *arguments: str, **variables: str) -> RunningCommand:
     """Start ``fleet`` with a client's server, as a process of its own without a terminal."""
+    return await _start(client, arguments, variables, asyncio.subprocess.DEVNULL)
+
+
+async def fleet(
+    client: Client, *arguments: str, answer: str | None = None, **variables: str
+) -> Ended:
+    """Run ``fleet`` to its end; with an answer, it is asked in a terminal."""
+    if answer is None:
+        return await (await start_fleet(client, *arguments, **variables)).ended()
+    ours, its = os.openpty()
+    try:
+        command = await _start(client, arguments, variables, its)
+        os.write(ours, answer.encode())
+        return await command.ended()
+    finally:
+        os.close(its)
+        os.close(ours)
+
+
+async def _start(
+    client: Client, arguments: Sequence[str], variables: Mapping[str, str], stdin: int
+) -> RunningCommand:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "FLEET_"))}
     environment = {
         **inherited,
@@ -284,14 +306,9 @@ async def start_fleet(client: Client, *arguments: str, **variables: str) -> Runn
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "temporal_fleet", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
     )
     return RunningCommand(process)
-
-
-async def fleet(client: Client, *arguments: str, **variables: str) -> Ended:
-    """Run ``fleet`` to its end."""
-    return await (await start_fleet(client, *arguments, **variables)).ended()

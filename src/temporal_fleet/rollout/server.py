@@ -142,6 +142,8 @@ class Server:
             f"cannot {what}: {rpc_text(error)} (server {address}, namespace "
             f"{self.client.namespace!r}). "
         )
+        if error.status is RPCStatusCode.UNIMPLEMENTED:
+            return ConnectionFailedError(f"{text}This server is too old for worker versioning")
         if error.status in _HOPELESS:
             return ConnectionFailedError(f"{text}Check the credentials: fleet settings show")
         return ConnectionFailedError(
