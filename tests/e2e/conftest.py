@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / ".cache" / "e2e" / "images.json"
 FAILURES = ROOT / "dist" / "e2e"
 RUN_LABEL = "temporal-fleet.test/run"
-FAILED = pytest.StashKey[bool]()
+FAILED = pytest.StashKey[str]()
 CLEANING_SECONDS = 120
 
 # Imported by the controlling process first, whose environment the processes of pytest-xdist inherit.
@@ -55,10 +55,10 @@ def namespace_object(name: str) -> dict[str, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember which tests failed, for what is done after them."""
+    """Remember which tests failed and how, for what is done after them."""
     report = yield
     if report.failed:
-        item.stash[FAILED] = True
+        item.stash[FAILED] = report.longreprtext
     return report
 
 
@@ -123,10 +123,10 @@ async def namespace(
     made = Namespace(f"{server_namespace}-{test[:36].strip('-')}-{uuid.uuid4().hex[:4]}")
     await made.apply(namespace_object(made.name))
     yield made
-    if request.node.stash.get(FAILED, False):
+    if failure := request.node.stash.get(FAILED, ""):
         text = await made.snapshot()
         FAILURES.mkdir(parents=True, exist_ok=True)
-        (FAILURES / f"{made.name}.txt").write_text(text)
+        (FAILURES / f"{made.name}.txt").write_text(f"{failure}\n\n{text}")
         print(text)
     await made.kubectl("delete", "namespace", made.name, "--wait=false")
 

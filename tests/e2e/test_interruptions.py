@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 DEPLOYMENT = "fleet-e2e-blue"
 WORKERS = "temporal-fleet/build=blue"
 RATE = 5
+STOPPED_PODS = 4
 
 
 async def test_rolling_restart_and_evictions_under_load_lose_nothing(
@@ -42,6 +43,7 @@ async def test_rolling_restart_and_evictions_under_load_lose_nothing(
 
     assert not result.audit.problems
     assert result.audit.attempts == len(result.all)
+    assert len(result.audit.redelivered) <= STOPPED_PODS, result.audit.redelivered
     assert {watch.ends(pod)["exitCode"] for pod in [*old, *restarted]} == {0}
 
 

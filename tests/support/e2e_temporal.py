@@ -138,6 +138,9 @@ class Audit:
     """Executions of activities."""
     problems: list[str] = field(default_factory=list)
     """Each failed, timed out or repeated piece of work."""
+    redelivered: list[str] = field(default_factory=list)
+    """Workflow tasks that got no answer and were handed out again: those given to a poll that had just
+    ended, or given too late by a server that is too slow. They cost time, but no work."""
     builds: dict[str, set[str]] = field(default_factory=dict)
     """Workflow ID → build IDs that completed any of its workflow tasks."""
 
@@ -190,7 +193,7 @@ def _note(
         if timed_out.timeout_type != TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START:
             begun = events[timed_out.started_event_id - 1]
             worker = begun.workflow_task_started_event_attributes.identity
-            found.problems.append(
+            found.redelivered.append(
                 f"{workflow_id}: the workflow task that {worker} was given at "
                 f"{begun.event_time.ToDatetime():%H:%M:%S.%f} timed out"
             )

@@ -142,9 +142,8 @@ async def build(
     )
     kinds = 2 if with_activities else 1
     async with worker:
-        await observed_until(
-            client,
-            deployment,
+        await until(
+            lambda: observe(client, deployment, with_runs=False),
             lambda seen: (
                 build_id in seen.builds
                 and len([each for each in seen.builds[build_id].task_queues if each.pollers])
@@ -174,7 +173,7 @@ async def until(
         if condition(found):
             return found
         assert time.monotonic() < end, f"not so after {timeout} s: {found}"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
 
 
 async def route(client: Client, deployment: str, build_id: str) -> None:
