@@ -31,6 +31,11 @@ class _WithExamples(click.Command):
     """
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
+        # Not left to the group: click keeps the options of a command's first context for ever.
+        kwargs["context_settings"] = {
+            "help_option_names": ["-h", "--help"],
+            **(kwargs.get("context_settings") or {}),
+        }
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
 
