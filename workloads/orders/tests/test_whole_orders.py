@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from temporalio.client import Client, WorkflowHandle
 
 import fleet_orders
 import fleet_payments
-from fleet_orders.activities import OrderResources
 from fleet_orders.attributes import CUSTOMER, ORDER_STATE, search_attributes
 from fleet_orders.customers import play_customer
 from fleet_orders.models import (
@@ -24,6 +23,7 @@ from fleet_orders.models import (
     OrderState,
 )
 from fleet_orders.settings import OrderSettings
+from fleet_orders.stock import Stock
 from fleet_payments.audit import books
 from fleet_payments.settings import PaymentSettings
 from temporal_fleet.testing import running
@@ -72,15 +72,15 @@ def some_of_each_kind(per_kind: int) -> list[Order]:
 
 
 @asynccontextmanager
-async def fleet(client: Client, database_url: str) -> AsyncIterator[OrderResources]:
+async def fleet(client: Client, database_url: str) -> AsyncIterator[None]:
     """Both reference workloads on one server and one database."""
     payments = PaymentSettings(database_url=SecretStr(database_url))
     orders = OrderSettings(database_url=SecretStr(database_url))
     async with (
         running(fleet_payments.workload, client, settings=payments),
-        running(fleet_orders.workload, client, settings=orders) as resources,
+        running(fleet_orders.workload, client, settings=orders),
     ):
-        yield resources
+        yield
 
 
 async def start(client: Client, order: Order) -> WorkflowHandle[Any, OrderOutcome]:
@@ -105,7 +105,7 @@ async def process(client: Client, order: Order) -> OrderOutcome:
 async def test_orders_of_every_kind_end_as_they_must(client: Client, database_url: str) -> None:
     """Orders of every kind end in the state their data asks for, and all books add up."""
     orders = some_of_each_kind(2)
-    async with fleet(client, database_url) as resources:
+    async with fleet(client, database_url):
         outcomes = await asyncio.gather(*(process(client, order) for order in orders))
 
     assert {o.order_id: (o.state, o.reason) for o in outcomes} == {
@@ -121,10 +121,11 @@ async def test_orders_of_every_kind_end_as_they_must(client: Client, database_ur
         for order, outcome in zip(orders, outcomes, strict=True)
         if outcome.state is OrderState.FULFILLED
     )
-    assert resources.stock.problems() == []
-    for order, outcome in zip(orders, outcomes, strict=True):
-        kept = bool(resources.stock.reserved_for(order.order_id))
-        assert kept == (outcome.state is OrderState.FULFILLED)
+    with closing(Stock(database_url)) as stock:
+        assert stock.problems() == []
+        for order, outcome in zip(orders, outcomes, strict=True):
+            kept = bool(stock.reserved_for(order.order_id))
+            assert kept == (outcome.state is OrderState.FULFILLED)
 
 
 async def test_order_changed_address_is_in_the_outcome(client: Client, tmp_path: Path) -> None:
