@@ -11,7 +11,7 @@ from e2e_load import load, start
 from e2e_temporal import TemporalNamespace, audit
 from e2e_values import FleetValues
 
-pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 FLOOR, MOST = 2, 4
 SCALING_TIMEOUT = timedelta(seconds=150)

@@ -56,15 +56,23 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib \) -prune -o \
 exit 0
 """
 
-# Takes memory until a process of the pool is gone: the kernel is told to choose these first.
+# Takes memory until a process of the pool is killed: the kernel is told to choose these first. A killed process keeps
+# its place in /proc until it is waited for, but not its command line; and it takes a moment to die, in which no
+# more than what it frees may be taken, or this process is the next.
 HOG = """
-import os, pathlib
+import os, pathlib, time
 children = [p for p in map(int, filter(str.isdecimal, os.listdir("/proc"))) if p not in (1, os.getpid())]
 for child in children:
     pathlib.Path(f"/proc/{child}/oom_score_adj").write_text("1000")
+def lives(process):
+    try:
+        return bool(pathlib.Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 taken = []
-while all(os.path.exists(f"/proc/{child}/cmdline") for child in children):
+while all(map(lives, children)):
     taken.append(b"x" * 1_000_000)
+    time.sleep(0.005)
 """
 
 
