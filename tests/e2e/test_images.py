@@ -56,9 +56,9 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib \) -prune -o \
 exit 0
 """
 
-# Takes memory until a process of the pool is killed: the kernel is told to choose these first. A killed process keeps
-# its place in /proc until it is waited for, but not its command line; and it takes a moment to die, in which no
-# more than what it frees may be taken, or this process is the next.
+# Takes memory until a process of the pool is killed: the kernel is told to choose these first. A killed process
+# keeps its place in /proc until it is waited for, but not its command line; and it takes a moment to die, in
+# which no more than what it frees may be taken, or this process is the next.
 HOG = """
 import os, pathlib, time
 children = [p for p in map(int, filter(str.isdecimal, os.listdir("/proc"))) if p not in (1, os.getpid())]

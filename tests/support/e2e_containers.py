@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -96,19 +97,23 @@ class Engine:
             "FLEET_CONCURRENCY_PROCESSES": "1",
             **(variables or {}),
         }
-        process = await asyncio.create_subprocess_exec(
-            *(self.program, "run", "--pull=never", "--name", name, "--network=host", *RESTRICTED),
-            *(f"--memory={memory_mb}m", f"--memory-swap={memory_mb}m"),
-            *(f"--env={key}={value}" for key, value in environment.items()),
-            image,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        worker = RunningWorker(process)
-        try:
-            yield Container(self, name, worker)
-        finally:
-            # Killed, as a worker whose test failed has no more use for a drain.
-            await self.call("kill", name, check=False)
-            await worker.exit_code()
-            await self.call("rm", "--force", name)
+        # podman's monitor leaves a file where it was started when a container runs out of memory.
+        with tempfile.TemporaryDirectory() as folder:
+            process = await asyncio.create_subprocess_exec(
+                *(self.program, "run", "--pull=never", "--name", name),
+                *("--network=host", *RESTRICTED),
+                *(f"--memory={memory_mb}m", f"--memory-swap={memory_mb}m"),
+                *(f"--env={key}={value}" for key, value in environment.items()),
+                image,
+                cwd=folder,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            worker = RunningWorker(process)
+            try:
+                yield Container(self, name, worker)
+            finally:
+                # Killed, as a worker whose test failed has no more use for a drain.
+                await self.call("kill", name, check=False)
+                await worker.exit_code()
+                await self.call("rm", "--force", name)

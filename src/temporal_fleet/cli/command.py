@@ -16,6 +16,10 @@ Example = tuple[str, str]
 """A command line and what it does."""
 
 
+_LONGEST_SENTENCE = 200
+"""Characters that a command's line in a list of commands may have."""
+
+
 @dataclass
 class Invocation:
     """What the global options say; every command finds it as ``context.obj``."""
@@ -40,6 +44,10 @@ class _WithExamples(click.Command):
         self.examples = tuple(examples)
 
     @override
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence of the help, whole: lists of commands wrap it."""
+        return super().get_short_help_str(max(limit, _LONGEST_SENTENCE))
+
     @override
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples below everything else."""
@@ -56,7 +64,6 @@ class Group(_WithExamples, click.Group):
 
     command_class = Command
 
-    @override
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order in which people meet them."""
