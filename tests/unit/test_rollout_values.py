@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -376,13 +380,376 @@ def test_prune_asks_for_the_worker_deployment_that_the_values_name() -> None:
 
 
 def test_next_for_a_task_queue_without_builds_makes_the_first_one_current() -> None:
-    """The first build has nobody to share work with."""
+    """The first build has nobody to share work with, which --current says."""
     values = document("queues:\n  a:\n    image: {repository: x}\n")
 
-    add_build(values, NewBuild("a", "1.0"))
+    add_build(values, NewBuild("a", "1.0", is_current=True))
 
     assert values.get(("queues", "a", "builds")) == {"blue": {"buildId": "1.0"}}
     assert values.get(("queues", "a", "routing")) == {"current": "blue"}
+
+
+@pytest.mark.parametrize("queue", ["orders: {}", "orders:", "orders: {builds: {}}"])
+def test_next_for_an_empty_task_queue_adds_the_first_build_when_it_is_to_be_current(
+    queue: str,
+) -> None:
+    """A task queue that is there and empty is found, and its first build is made current."""
+    values = document(f"queues:\n  {queue}\n")
+
+    told = add_build(values, NewBuild("orders", "1.0", is_current=True))
+
+    assert values.get(("queues", "orders")) == {
+        "builds": {"blue": {"buildId": "1.0"}},
+        "routing": {"current": "blue"},
+    }
+    assert "if another values file has a build 'blue' of 'orders', this one replaces it" in told[1]
+
+
+NO_CURRENT = [
+    pytest.param("{replicas: 4}", "has no builds and no routing.current", id="other-file"),
+    pytest.param("{}", "has no builds", id="empty"),
+    pytest.param("", "has no builds", id="null"),
+    pytest.param("{builds: {blue: null}}", "has no builds", id="switched-off"),
+    pytest.param(
+        "{builds: {blue: {buildId: a}, green: {buildId: b}}}", "the builds blue, green", id="two"
+    ),
+    pytest.param("{builds: {blue: {replicas: 4}}}", "has the builds blue", id="addition"),
+]
+
+
+@pytest.mark.parametrize(("queue", "expected"), NO_CURRENT)
+def test_next_that_ramps_beside_an_unknown_build_is_refused(queue: str, expected: str) -> None:
+    """A share is never turned into all new work because the file does not say who has the rest."""
+    text = f"queues:\n  orders: {queue}\n"
+    values = document(text)
+
+    with pytest.raises(ValuesRefusedError) as caught:
+        add_build(values, NewBuild("orders", "1.5.0", key="red", percentage=5))
+
+    assert expected in str(caught.value)
+    assert "names no current build of 'orders'" in str(caught.value)
+    assert "edit that file" in str(caught.value)
+    assert "pass --current" in str(caught.value)
+    assert values.text == text
+
+
+def test_next_does_not_take_the_key_of_a_current_build_in_another_file() -> None:
+    """The routing may name builds that another values file has; their keys are not free."""
+    values = document("queues:\n  orders:\n    routing: {current: blue}\n")
+
+    told = add_build(values, NewBuild("orders", "1.5"))
+
+    assert values.get(("queues", "orders", "builds")) == {"green": {"buildId": "1.5"}}
+    assert "if another values file has a build 'green'" in told[1]
+
+
+def test_next_that_is_refused_as_current_leaves_the_values_as_they_were() -> None:
+    """A key that the routing makes current cannot ramp, and nothing is added before that is said."""
+    text = "queues:\n  orders:\n    routing: {current: blue}\n"
+    values = document(text)
+
+    with pytest.raises(ValuesRefusedError, match="is current of 'orders' already"):
+        add_build(values, NewBuild("orders", "1.5", key="blue"))
+
+    assert values.text == text
+
+
+MISREAD = [
+    pytest.param("buildId: 1.10", "buildId is read as 1.1, which is no text", "in quotes", id="id"),
+    pytest.param(
+        "buildId: x, versioned: no", "versioned is read as 'no'", "Write true or false", id="no"
+    ),
+    pytest.param(
+        "buildId: x, versioned: 'false'",
+        "versioned is read as 'false'",
+        "Write true or false",
+        id="text",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "expected", "cure"), MISREAD)
+def test_builds_that_helm_reads_otherwise_are_refused_with_their_place(
+    build: str, expected: str, cure: str
+) -> None:
+    """Neither command acts on a build ID or a word that means something else to Helm."""
+    text = (
+        f"queues:\n  orders:\n    builds: {{blue: {{{build}}}, red: {{buildId: y}}}}\n"
+        "    routing: {current: red}\n"
+    )
+    values = document(text)
+
+    with pytest.raises(ValuesRefusedError) as added:
+        add_build(values, NewBuild("orders", "2"))
+    with pytest.raises(ValuesRefusedError) as found:
+        find_candidates(values)
+
+    assert f"values.yaml: queues.orders.builds.blue.{expected}" in str(added.value)
+    assert cure in str(added.value)
+    assert str(found.value) == str(added.value)
+    assert values.text == text
+
+
+def test_builds_that_helm_reads_otherwise_are_told_together() -> None:
+    """Mistakes of one kind take one run to find, over all task queues."""
+    values = document(
+        "queues:\n  a: {builds: {x: {buildId: 1.10}}}\n  b: {builds: {y: {versioned: off}}}\n"
+    )
+
+    with pytest.raises(ValuesRefusedError) as caught:
+        find_candidates(values)
+
+    assert [line.split(" is ")[0] for line in str(caught.value).splitlines()] == [
+        "values.yaml: queues.a.builds.x.buildId",
+        "values.yaml: queues.b.builds.y.versioned",
+    ]
+
+
+NO_MAPS = [
+    pytest.param("queues: [orders]", "queues is ['orders']", id="queues"),
+    pytest.param("queues: {orders: hello}", "queues.orders is 'hello'", id="queue"),
+    pytest.param("queues: {orders: {builds: [a]}}", "queues.orders.builds is ['a']", id="builds"),
+    pytest.param(
+        "queues: {orders: {builds: {blue: a}}}", "queues.orders.builds.blue is 'a'", id="build"
+    ),
+    pytest.param(
+        "queues: {orders: {builds: {blue: {}, red: {}}, routing: cur}}",
+        "queues.orders.routing is 'cur'",
+        id="routing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), NO_MAPS)
+def test_values_that_are_no_map_are_refused_with_their_place(text: str, expected: str) -> None:
+    """Values of a wrong shape are an error with a place, not a traceback, for both commands."""
+    values = document(f"{text}\n")
+
+    for act in (
+        lambda: find_candidates(values),
+        lambda: add_build(values, NewBuild("orders", "1", is_current=True)),
+    ):
+        with pytest.raises(ValuesFileError) as caught:
+            act()
+        assert f"values.yaml: {expected}, which is no map. Write a map, such as" in str(
+            caught.value
+        )
+
+
+def drained(text: str) -> str:
+    """Return values after all builds that their routing does not name were pruned as drained."""
+    values = document(text)
+    candidates = find_candidates(values)
+    found = deployment(*(build(each.build_id, DRAINED) for each in candidates), current="other")
+    prune_builds(values, candidates, dict.fromkeys(["orders"], found))
+    return values.text
+
+
+ALL_PRUNED = [
+    pytest.param(
+        "    builds:  # slots\n      blue: {buildId: a}\n\n      green:\n        buildId: b\n",
+        "    builds: {}  # slots\n",
+        id="lines",
+    ),
+    pytest.param(
+        "    builds:\r\n      a: {buildId: a}\r\n      b: {buildId: b}\r\n",
+        "    builds: {}\r\n",
+        id="crlf",
+    ),
+    pytest.param(
+        "    builds: {\n      a: {buildId: a},\n      b: {buildId: b},\n    }\n",
+        "    builds: {\n    }\n",
+        id="braces-over-lines",
+    ),
+    pytest.param(
+        "    builds: {a: {buildId: a}, b: {buildId: b},}\n", "    builds: {}\n", id="braces"
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), ALL_PRUNED)
+def test_prune_of_all_builds_leaves_an_empty_map(before: str, after: str) -> None:
+    """Another file may name the current build; null instead of a map would delete its builds."""
+    head, tail = "queues:\n  orders:\n", "    replicas: 3\n"
+
+    assert drained(head + before + tail) == head + after + tail
+
+
+IN_BRACES = [
+    pytest.param(
+        "{\n  a: {buildId: a},  # of a\n  # of cur\n  cur: {buildId: c},\n}",
+        "{\n  # of cur\n  cur: {buildId: c},\n}",
+        id="first",
+    ),
+    pytest.param(
+        "{\n  cur: {buildId: c},  # of cur\n  # of b\n  b: {buildId: b}  # last\n}",
+        "{\n  cur: {buildId: c}  # of cur\n}",
+        id="last",
+    ),
+    pytest.param(
+        "{\n  x: {buildId: x},\n  a: {buildId: a},\n  # of cur\n  cur: {buildId: c}  # end\n}",
+        "{\n  # of cur\n  cur: {buildId: c}  # end\n}",
+        id="several",
+    ),
+    pytest.param(
+        "{ a: {buildId: a},\n  cur: {buildId: c} }", "{ cur: {buildId: c} }", id="no-comments"
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), IN_BRACES)
+def test_prune_in_braces_over_lines_keeps_the_comments_of_the_others(
+    before: str, after: str
+) -> None:
+    """With a build go its lines and its comments, and nobody else's."""
+    text = "queues: {orders: {routing: {current: cur}, builds: %s}}\n"
+
+    assert drained(text % before) == text % after
+
+
+def add(text: str) -> None:
+    """Add a build to values."""
+    add_build(document(text), NewBuild("orders", "1.5"))
+
+
+OBSTACLES = [
+    pytest.param(
+        drained,
+        "{ a: {buildId: a},  # whose?\n  cur: {buildId: c} }",
+        "a comment between entries in the braces that begin in line 4",
+        id="comment",
+    ),
+    pytest.param(
+        add,
+        "\n      ? cur\n      : buildId: c",
+        "the key '? cur' in line 5 (write 'cur:')",
+        id="explicit-key",
+    ),
+    pytest.param(
+        add,
+        "\n      cur:\n        note: |+\n          x\n\n      # no builds below\n",
+        "the text in line 6 whose '+' makes the blank lines behind it part of it (write '|')",
+        id="kept-lines",
+    ),
+    pytest.param(
+        drained,
+        "\n      a: &a {buildId: a}\n      cur: {<<: *a, buildId: c}",
+        "the anchor '&a' in line 5",
+        id="anchor",
+    ),
+    pytest.param(
+        drained,
+        "\n      <<: {a: {buildId: a}}\n      cur: {buildId: c}",
+        "the merge key '<<' in line 5",
+        id="merge-key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("edit", "builds", "expected"), OBSTACLES)
+def test_edit_that_would_change_something_else_names_what_is_in_the_way(
+    edit: Callable[[str], object], builds: str, expected: str
+) -> None:
+    """A refusal says what is written in a way that is not handled, and where; nothing else."""
+    text = f"queues:\n  orders:\n    routing: {{current: cur}}\n    builds: {builds}\n"
+
+    with pytest.raises(ValuesFileError) as caught:
+        edit(text)
+
+    assert f"What may be in the way: {expected}. Edit it by hand" in str(caught.value)
+
+
+JSON = """\
+{
+  "queues": {
+    "orders": {
+      "builds": {
+        "blue": {"buildId": "a"}
+      },
+      "routing": {}
+    }
+  }
+}
+"""
+
+
+def test_next_in_json_writes_json() -> None:
+    """A values file that is JSON is read as JSON after the edit as well."""
+    values = document(JSON)
+
+    add_build(values, NewBuild("orders", "1.5", image_tag="t"))
+
+    assert json.loads(values.text) == {
+        "queues": {
+            "orders": {
+                "builds": {
+                    "blue": {"buildId": "a"},
+                    "green": {"buildId": "1.5", "image": {"tag": "t"}},
+                },
+                "routing": {"current": "blue", "ramping": "green", "percentage": 10},
+            }
+        }
+    }
+
+
+def test_prune_in_json_leaves_json() -> None:
+    """The last of several entries takes the comma before it along."""
+    values = JSON.replace('"a"}\n', '"a"},\n        "green": {"buildId": "b"}\n')
+
+    left = drained(values.replace('"routing": {}', '"routing": {"current": "blue"}'))
+
+    assert json.loads(left)["queues"]["orders"]["builds"] == {"blue": {"buildId": "a"}}
+
+
+def test_next_beside_keys_in_quotes_writes_quotes() -> None:
+    """Keys are written like those beside them, in lines as in braces."""
+    values = document("queues:\n  orders:\n    'builds':\n      'blue': {'buildId': 'a'}\n")
+
+    add_build(values, NewBuild("orders", "1.5"))
+
+    assert "      'green': {'buildId': \"1.5\"}\n" in values.text
+
+
+def test_values_with_a_tab_between_tokens_are_read_as_helm_reads_them() -> None:
+    """A tab before a comment or behind a colon is a space to Helm; one in the indentation is not."""
+    head = "queues:\n  orders:\n    builds: {blue: {buildId: a}}\t# slots\n"
+    values = document(f"{head}    routing:\n      current:\tblue\t# the good one\n")
+
+    add_build(values, NewBuild("orders", "1.5"))
+
+    assert values.get(("queues", "orders", "routing", "ramping")) == "green"
+    assert "      current:\tblue\t# the good one\n" in values.text
+    with pytest.raises(ValuesFileError, match="is not valid YAML"):
+        document(f"{head}\trouting: {{}}\n")
+
+
+def test_prune_keeps_a_ramping_build_whose_key_is_a_number() -> None:
+    """A key without quotes is a number where the routing names it, and a build all the same."""
+    values = document(
+        "queues: {orders: {builds: {1: {buildId: a}, 2: {buildId: b}}, "
+        "routing: {current: 1, ramping: 2, percentage: 5}}}\n"
+    )
+
+    assert find_candidates(values) == []
+
+
+@pytest.mark.parametrize("last", ["current: blue", "current: blue\n"])
+def test_diff_of_a_file_without_final_newline_can_be_applied(tmp_path: Path, last: str) -> None:
+    """What is printed is a patch for git, whether or not the last line has an end."""
+    head = 'queues:\n  orders:\n    builds: {blue: {buildId: a}}\n    note: "x\u2028y"\n'
+    before = f"{head}    routing:\n      {last}"
+    values = document(before)
+    add_build(values, NewBuild("orders", "1.5"))
+
+    patch = diff(before, values.text, Path("values.yaml"))
+
+    assert ("\n\\ No newline at end of file\n" in patch) is not last.endswith("\n")
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("there is no git that could apply the diff")
+    (tmp_path / "values.yaml").write_bytes(before.encode())
+    subprocess.run([git, "apply", "-"], input=patch.encode(), cwd=tmp_path, check=True)
+    assert (tmp_path / "values.yaml").read_bytes().decode() == values.text
 
 
 def invoke(path: Path, *arguments: str) -> Result:
@@ -439,6 +806,33 @@ def test_command_prune_prints_what_it_removed_and_what_stays(
     assert "kept build 'red' (2) of 'orders': 1 open pinned run" in result.stderr
     assert '-        buildId: "1"' in result.stdout
     assert "blue" not in path.read_text()
+
+
+def test_command_prune_without_candidates_says_how_to_name_the_current_build(
+    tmp_path: Path,
+) -> None:
+    """Who promoted past the values learns that they decide, and which command corrects them."""
+    path = tmp_path / "values.yaml"
+    path.write_text("queues: {orders: {builds: {blue: {buildId: a}}}}\n")
+
+    result = CliRunner().invoke(command.prune, ["--values", str(path)])
+
+    assert result.exit_code == 0, result.output
+    assert "nothing to prune: the routing in the values names every build" in result.stderr
+    cure = f"fleet rollout next --values {path} --queue KEY --build BUILD_ID --current"
+    assert cure in result.stderr
+
+
+def test_command_next_never_ignores_a_percentage(tmp_path: Path) -> None:
+    """Where the share cannot be given, the file stays and the error says why."""
+    path = tmp_path / "prod.yaml"
+    path.write_text("queues:\n  orders:\n    replicas: 4\n")
+
+    result = invoke(path, "--percentage", "10")
+
+    assert isinstance(result.exception, ValuesRefusedError)
+    assert "nobody to share work with at 10 %" in str(result.exception)
+    assert path.read_text() == "queues:\n  orders:\n    replicas: 4\n"
 
 
 def test_command_without_ruamel_yaml_names_the_extra(

@@ -62,7 +62,12 @@ def _file_options(function: FunctionT) -> FunctionT:
     type=click.FloatRange(0, 100),
     help=f"Share of new work while it ramps; {_DEFAULT_PERCENTAGE:g} unless given.",
 )
-@click.option("--current", "is_current", is_flag=True, help="Make it current, without a ramp.")
+@click.option(
+    "--current",
+    "is_current",
+    is_flag=True,
+    help="Make it current, without a ramp; needed for the first build of a task queue.",
+)
 @click.option("--image-tag", help="Tag of its image; the build ID unless given.")
 @click.option("--image-digest", help="Digest of its image.")
 def next_build(
@@ -122,7 +127,12 @@ def prune(values: Path, prefix: str, dry_run: bool, queue: str | None) -> None:
     before = document.text
     candidates = find_candidates(document, queue, _keys(prefix))
     if not candidates:
-        click.echo("nothing to prune: the routing names every build", err=True)
+        click.echo(
+            "nothing to prune: the routing in the values names every build. Where another build was made "
+            "current since, say so in the values first: fleet rollout next --values "
+            f"{values} --queue KEY --build BUILD_ID --current",
+            err=True,
+        )
         return
     observed = _observe({each.deployment for each in candidates})
     pruned = prune_builds(document, candidates, observed)

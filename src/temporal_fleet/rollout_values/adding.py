@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from temporal_fleet.errors import ValuesRefusedError
 from temporal_fleet.rollout_values.document import Document, Path
+from temporal_fleet.rollout_values.queues import builds_at, check_builds, current_key, find_queue
 
 SLOTS = ("blue", "green")
 """Keys between which releases alternate where a task queue uses them."""
@@ -53,56 +53,58 @@ def add_build(document: Document, new: NewBuild, prefix: Path = ()) -> list[str]
         What was done, and what people should look at; one line each.
 
     Raises:
-        ValuesRefusedError: The task queue is not there, the key is taken or not possible, or no slot
-            is free; nothing was changed.
+        ValuesRefusedError: The task queue is not there, the key is taken or not possible, no slot is
+            free, or the build would replace the current one unasked; nothing was changed.
         ValuesFileError: The place cannot be edited safely.
     """
     path = find_queue(document, new.queue, prefix)
     _check_words(new)
+    check_builds(document, [path])
     builds = builds_at(document, path)
-    key = _choose_key(new, builds)
+    current = current_key(document, path, builds)
+    _check_current(document, path, new, builds)
+    key = _choose_key(new, builds, _named(document, path))
+    if current == key and not new.is_current:
+        raise ValuesRefusedError(
+            f"build '{key}' is current of '{new.queue}' already, so it cannot ramp"
+        )
     told = []
     if key not in builds:
         document.set((*path, "builds", key), _entry(new))
         told.append(f"added build '{key}' with build ID '{new.build_id}' to '{new.queue}'")
-        told.extend(_note_overrides(document.get((*path, "routing", "current")), key, builds))
-    routing = _route(document, path, key, new, builds)
+        told.extend(_note_overrides(current, key, builds))
+        told.extend(_note_other_files(current, key, new, builds))
+    if new.is_current or current is None:
+        routing = _make_current(document, path, key, new)
+    else:
+        routing = _ramp(document, path, key, current, new)
     return told + routing or [f"'{new.queue}' is like this already"]
 
 
-def find_queue(document: Document, queue: str, prefix: Path = ()) -> Path:
-    """Return the path of a task queue.
-
-    Raises:
-        ValuesRefusedError: It is not there.
-    """
-    queues = document.get((*prefix, "queues"))
-    known = [key for key, each in queues.items() if each] if isinstance(queues, dict) else []
-    if queue in known:
-        return (*prefix, "queues", queue)
-    close = difflib.get_close_matches(queue, known, n=1)
-    place = ".".join((*prefix, "queues"))
-    cure = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known) or 'none'}."
+def _check_current(
+    document: Document, path: Path, new: NewBuild, builds: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse to ramp beside an unknown build: Temporal would have no other to share work with."""
+    if new.is_current or document.get((*path, "routing", "current")):
+        return
+    # A build without a build ID only adds to one that another file has.
+    if len(builds) == 1 and all(each.get("buildId") for each in builds.values()):
+        return
+    place = ".".join(path)
+    has = f"the builds {', '.join(builds)}" if builds else "no builds"
     raise ValuesRefusedError(
-        f"{document.source} has no task queue '{queue}' under {place}. {cure} For the values of a "
-        "subchart, name its key with --path"
+        f"{document.source} names no current build of '{new.queue}': {place} has {has} and no "
+        f"routing.current, so build ID '{new.build_id}' has nobody to share work with at "
+        f"{new.percentage:g} %. If another values file names the current build, edit that file; "
+        f"otherwise name it in {place}.routing.current. If '{new.build_id}' is the first build, or is to "
+        "get all new work at once, pass --current, and --key with a key that no other values file uses"
     )
 
 
-def builds_at(document: Document, path: Path) -> dict[str, dict[str, Any]]:
-    """Return the builds of a task queue; those that are switched off by null are left out."""
-    builds = document.get((*path, "builds"))
-    if not isinstance(builds, dict):
-        return {}
-    return {key: each for key, each in builds.items() if isinstance(each, dict)}
-
-
-def current_key(document: Document, path: Path, builds: Mapping[str, object]) -> str | None:
-    """Return the key of the build that the values make current."""
-    current = document.get((*path, "routing", "current"))
-    if not current and len(builds) == 1:
-        return next(iter(builds))
-    return str(current) if current else None
+def _named(document: Document, path: Path) -> set[str]:
+    """Return the keys that the routing names; where they are not in this file, another has them."""
+    named = (document.get((*path, "routing", word)) for word in ("current", "ramping"))
+    return {str(each) for each in named if each}
 
 
 def _check_words(new: NewBuild) -> None:
@@ -118,8 +120,10 @@ def _check_words(new: NewBuild) -> None:
         )
 
 
-def _choose_key(new: NewBuild, builds: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the key that holds the build, or a free one for it."""
+def _choose_key(
+    new: NewBuild, builds: Mapping[str, Mapping[str, Any]], named: Collection[str]
+) -> str:
+    """Return the key that holds the build, or a free one for it that the routing does not name."""
     holders = {str(each.get("buildId")): key for key, each in builds.items()}
     holder = holders.get(new.build_id)
     if holder is not None:
@@ -129,7 +133,7 @@ def _choose_key(new: NewBuild, builds: Mapping[str, Mapping[str, Any]]) -> str:
             f"build ID '{new.build_id}' is build '{holder}' of '{new.queue}' already. Leave --key out"
         )
     if new.key is None:
-        return _free_key(new, builds)
+        return _free_key(new, {**{key: {} for key in named}, **builds})
     if new.key in builds:
         raise ValuesRefusedError(
             f"key '{new.key}' of '{new.queue}' holds build ID '{builds[new.key].get('buildId')}', "
@@ -175,30 +179,34 @@ def _note_overrides(
     ]
 
 
-def _route(
-    document: Document,
-    path: Path,
-    key: str,
-    new: NewBuild,
-    builds: Mapping[str, Mapping[str, Any]],
+def _note_other_files(
+    current: str | None, key: str, new: NewBuild, builds: Mapping[str, object]
 ) -> list[str]:
+    if builds and (current is None or current in builds):
+        return []
+    return [
+        f"look: if another values file has a build '{key}' of '{new.queue}', this one replaces it; "
+        "choose another key with --key then"
+    ]
+
+
+def _make_current(document: Document, path: Path, key: str, new: NewBuild) -> list[str]:
     routing = (*path, "routing")
-    current = current_key(document, path, builds)
     before = document.text
-    if new.is_current or current is None:
-        document.set((*routing, "current"), key)
-        if document.get((*routing, "ramping")):
-            document.set((*routing, "ramping"), "")
-        if document.get((*routing, "percentage")):
-            document.set((*routing, "percentage"), 0)
-        return [f"made '{key}' current of '{new.queue}'"] if document.text != before else []
-    if current == key:
-        raise ValuesRefusedError(
-            f"build '{key}' is current of '{new.queue}' already, so it cannot ramp"
-        )
+    document.set((*routing, "current"), key)
+    if document.get((*routing, "ramping")):
+        document.set((*routing, "ramping"), "")
+    if document.get((*routing, "percentage")):
+        document.set((*routing, "percentage"), 0)
+    return [f"made '{key}' current of '{new.queue}'"] if document.text != before else []
+
+
+def _ramp(document: Document, path: Path, key: str, current: str, new: NewBuild) -> list[str]:
+    routing = (*path, "routing")
+    before = document.text
     told = []
     replaced = document.get((*routing, "ramping"))
-    if replaced and replaced != key:
+    if replaced and str(replaced) != key:
         told.append(f"look: '{replaced}' was to ramp and gets no new work any more")
     told.extend(_note_ramp_down(document, routing, key, new))
     document.set((*routing, "current"), current)

@@ -48,7 +48,8 @@ class Document:
         """Set a value; what is missing above it is added.
 
         Raises:
-            ValuesFileError: The place is shared by an anchor or a merge key; nothing was changed.
+            ValuesFileError: The place is shared by an anchor or a merge key, or is written in a way that
+                edits do not handle; nothing was changed.
         """
         if self.get(path) == value and type(self.get(path)) is type(value):
             return
@@ -60,7 +61,8 @@ class Document:
         """Remove a key that is there, its value, and the comments that belong to it.
 
         Raises:
-            ValuesFileError: The place is shared by an anchor or a merge key; nothing was changed.
+            ValuesFileError: The place is shared by an anchor or a merge key, or is written in a way that
+                edits do not handle; nothing was changed.
         """
         expected = copy.deepcopy(self.data)
         parent = expected
@@ -78,9 +80,17 @@ class Document:
         if not is_expected:
             raise ValuesFileError(
                 f"{self.source}: {'.'.join(path)} cannot be edited without changing something else. "
-                "It may be written with an anchor, an alias or a merge key. Edit it by hand"
+                f"{self._reason(path)}. Edit it by hand"
             )
         self.text, self.data = text, data
+
+    def _reason(self, path: Path) -> str:
+        from temporal_fleet.rollout_values.obstacles import find_obstacles
+
+        found = find_obstacles(self._top(), path)
+        if not found:
+            return "It is written in a way that is not known here"
+        return f"What may be in the way: {', '.join(found)}"
 
     def _load(self, text: str) -> dict[str, Any]:
         yaml = _yaml()
@@ -133,7 +143,11 @@ def _yaml() -> Any:
             "editing values needs ruamel.yaml, which is not installed. Install temporal-fleet with "
             "its extra 'gitops': pip install 'temporal-fleet[gitops]'"
         ) from exc
-    return YAML(typ="safe", pure=True)
+    from temporal_fleet.rollout_values.scanning import HelmScanner
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = HelmScanner
+    return yaml
 
 
 def _with_text_keys(data: dict[Any, Any]) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from temporal_fleet.errors import ValuesFileError
 from temporal_fleet.rollout_values.document import Document
+
+_NO_NEWLINE = "\\ No newline at end of file\n"
+"""What Git writes below a last line that has no end."""
 
 
 def read_document(path: Path) -> Document:
@@ -54,7 +58,10 @@ def write_atomically(path: Path, text: str) -> None:
 def diff(before: str, after: str, path: Path) -> str:
     """Return the change of a file as people and ``git apply`` read it; empty when there is none."""
     name = path.as_posix().lstrip("/")
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}"
-    )
-    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_NEWLINE}" for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    # Git knows one line end; str.splitlines knows more, such as U+2028.
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

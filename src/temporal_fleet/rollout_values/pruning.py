@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from temporal_fleet.rollout_values.adding import builds_at, current_key, find_queue
 from temporal_fleet.rollout_values.document import Document, Path
+from temporal_fleet.rollout_values.queues import (
+    builds_at,
+    check_builds,
+    current_key,
+    find_queue,
+    map_at,
+)
 from temporal_fleet.versioning import BuildStatus, ObservedDeployment, Refusal, plan_retire
 
 
@@ -49,13 +55,15 @@ def find_candidates(
         prefix: Keys above ``queues``, such as the name of a subchart.
 
     Raises:
-        ValuesRefusedError: The task queue is not there.
+        ValuesRefusedError: The task queue is not there, or Helm reads a build otherwise than it is
+            read here.
+        ValuesFileError: Something else than a map is where task queues, builds or routing should be.
     """
     if queue is not None:
         paths = [find_queue(document, queue, prefix)]
     else:
-        queues = document.get((*prefix, "queues")) or {}
-        paths = [(*prefix, "queues", key) for key, each in queues.items() if each]
+        paths = [(*prefix, "queues", key) for key in map_at(document, (*prefix, "queues"))]
+    check_builds(document, paths)
     return [each for path in paths for each in _unrouted(document, path)]
 
 
@@ -90,8 +98,9 @@ def prune_builds(
 def _unrouted(document: Document, path: Path) -> list[Candidate]:
     queue = path[-1]
     builds = builds_at(document, path)
-    routing = document.get((*path, "routing")) or {}
-    named = {current_key(document, path, builds), routing.get("ramping")}
+    ramping = map_at(document, (*path, "routing")).get("ramping")
+    # A key such as 2 is a number where it is named and text where builds are.
+    named = {current_key(document, path, builds), str(ramping)}
     deployment = document.get((*path, "deploymentName")) or queue
     return [
         Candidate(

@@ -31,17 +31,27 @@ def requote(text: str, style: str | None = None) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def render_inline(value: Any) -> str:
-    """Return a scalar, or a map in braces; text is in quotes, since build IDs may look like numbers."""
+def render_inline(value: Any, key_style: str | None = None) -> str:
+    """Return a scalar, or a map in braces; text is in quotes, since build IDs may look like numbers.
+
+    Args:
+        value: A scalar, or a map.
+        key_style: Quotes of the keys; None = only those that they need.
+    """
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{requote(key)}: {render_inline(each)}" for key, each in value.items())
+        inner = ", ".join(
+            f"{requote(key, key_style)}: {render_inline(each, key_style)}"
+            for key, each in value.items()
+        )
         return f"{{{inner}}}"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)
 
 
-def render_block(key: str, value: Any, column: int, *, inline: bool = False) -> list[str]:
+def render_block(
+    key: str, value: Any, column: int, *, inline: bool = False, key_style: str | None = None
+) -> list[str]:
     """Return the lines of an entry of a map.
 
     Args:
@@ -49,11 +59,12 @@ def render_block(key: str, value: Any, column: int, *, inline: bool = False) -> 
         value: A scalar, or a map.
         column: Where the key begins.
         inline: Whether a map is written in braces.
+        key_style: Quotes of the keys; None = only those that they need.
     """
-    head = f"{' ' * column}{requote(key)}:"
+    head = f"{' ' * column}{requote(key, key_style)}:"
     if inline or not isinstance(value, Mapping) or not value:
-        return [f"{head} {render_inline(value)}"]
+        return [f"{head} {render_inline(value, key_style)}"]
     lines = [head]
     for name, each in value.items():
-        lines.extend(render_block(name, each, column + _STEP))
+        lines.extend(render_block(name, each, column + _STEP, key_style=key_style))
     return lines
