@@ -95,7 +95,9 @@ async def _recover(
 ) -> int:
     from temporal_fleet.rollout import check_recovery, find_runs
 
-    recovery = _completed(wanted, await check_recovery(server, wanted), pins=pins)
+    seen = await check_recovery(server, wanted)
+    _warn_of_new_work(seen, wanted.bad_build)
+    recovery = _completed(wanted, seen, pins=pins)
     runs = await find_runs(server, recovery)
     if output == "text":
         _print_runs(recovery, runs)
@@ -114,6 +116,21 @@ async def _recover(
     else:
         await _print_report(server, recovery, report)
     return 1 if report.failures else 0
+
+
+def _warn_of_new_work(seen: ObservedDeployment, bad_build: str) -> None:
+    """Say so when runs are moved off a build that goes on getting new ones."""
+    if bad_build == seen.routing.current:
+        share = "is current, so new work still lands there"
+    elif bad_build == seen.routing.ramping:
+        share = f"is ramping, so {seen.routing.percentage:g} % of new work still lands there"
+    else:
+        return
+    click.echo(
+        f"warning: build ID '{bad_build}' {share}. Route it away first: "
+        f"fleet rollout rollback {seen.deployment}",
+        err=True,
+    )
 
 
 def _completed(wanted: Recovery, seen: ObservedDeployment, *, pins: bool) -> Recovery:

@@ -21,9 +21,11 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import (
     PostResetOperation,
     VersioningOverride,
+    WorkflowExecutionInfo,
     WorkflowExecutionOptions,
 )
 from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryReverseRequest,
     ResetWorkflowExecutionRequest,
@@ -33,11 +35,19 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import RolloutError
 from temporal_fleet.rollout.observe import look
-from temporal_fleet.rollout.runs import list_runs, pinned_runs_of
+from temporal_fleet.rollout.runs import (
+    in_order,
+    is_open,
+    is_pinned_to,
+    list_rows,
+    open_run,
+    pinned_runs_of,
+)
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server, rpc_text
 from temporal_fleet.versioning import UNVERSIONED, ObservedBuild, ObservedDeployment, OpenRun
 
 _MOVES_AT_ONCE = 10
+_NAMED = 3
 _PAGE = 100
 """Events of a history that are read at once."""
 _PINNED = VersioningOverride.PinnedOverrideBehavior.PINNED_OVERRIDE_BEHAVIOR_PINNED
@@ -117,17 +127,34 @@ async def find_runs(server: Server, recovery: Recovery) -> list[OpenRun]:
     """Return the runs that a recovery is about, the oldest first.
 
     Raises:
-        RolloutError: The server does not understand the query.
+        RolloutError: The server does not understand the query, or it finds other runs as well.
         ConnectionFailedError: The server refuses us or stays away.
     """
     condition = pinned_runs_of(recovery.deployment, recovery.bad_build)
-    if recovery.query:
+    if recovery.query is not None:
         condition += f" AND ({recovery.query})"
     try:
-        return await list_runs(server, condition, at_most=None)
+        rows = await list_rows(server, condition, at_most=None)
     except RPCError as error:
         reason = f"the query {recovery.query!r} is refused by the server: {error.message}"
         raise RolloutError(recovery.deployment, (reason,)) from error
+    if strays := [row for row in rows if not _is_meant(row, recovery)]:
+        raise RolloutError(recovery.deployment, (_stray_reason(recovery, strays),))
+    return in_order(open_run(row) for row in rows)
+
+
+def _is_meant(row: WorkflowExecutionInfo, recovery: Recovery) -> bool:
+    return is_open(row) and is_pinned_to(row, recovery.deployment, recovery.bad_build)
+
+
+def _stray_reason(recovery: Recovery, strays: Sequence[WorkflowExecutionInfo]) -> str:
+    """Say that a query has closed the brackets that it is put into."""
+    names = ", ".join(repr(row.execution.workflow_id) for row in strays[:_NAMED])
+    return (
+        f"the query {recovery.query!r} also finds runs that are not open and pinned to build ID "
+        f"'{recovery.bad_build}', {len(strays)} of them, such as {names}: its brackets do not match. "
+        "Close each bracket that it opens, and no other"
+    )
 
 
 async def check_recovery(server: Server, recovery: Recovery) -> ObservedDeployment:
@@ -148,6 +175,10 @@ async def check_recovery(server: Server, recovery: Recovery) -> ObservedDeployme
 
 
 def _obstacles(seen: ObservedDeployment, recovery: Recovery) -> Sequence[str]:
+    if not seen.exists:
+        return [
+            "there is no such Worker Deployment in this namespace: fleet rollout status lists them"
+        ]
     known = ", ".join(sorted(set(seen.builds) - {UNVERSIONED})) or "none"
     if recovery.bad_build not in seen.builds:
         return [f"the server knows no build ID '{recovery.bad_build}'; it knows: {known}"]
@@ -207,20 +238,43 @@ async def recover_runs(
 
 
 async def _move(server: Server, recovery: Recovery, run: OpenRun) -> RunResult:
-    execution = WorkflowExecution(workflow_id=run.workflow_id, run_id=run.run_id)
     try:
         if recovery.reset is None:
-            await _override(server, recovery, execution)
+            await _override(server, recovery, run)
             return RunResult(run, Outcome.MOVED)
-        new_run_id = await _reset(server, recovery, execution, recovery.reset)
+        return await _start_anew(server, recovery, run, recovery.reset)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND or "already completed" in error.message:
             return RunResult(run, Outcome.ENDED)
         return RunResult(run, Outcome.FAILED, reason=rpc_text(error))
-    if new_run_id is None:
+
+
+async def _start_anew(server: Server, recovery: Recovery, run: OpenRun, to: ResetTo) -> RunResult:
+    execution = WorkflowExecution(workflow_id=run.workflow_id, run_id=run.run_id)
+    event_id = await _reset_point(server, execution, to)
+    # As late as possible: the server resets a closed run as well, and ends whatever runs under its ID for it.
+    if not await _is_last_and_open(server, execution):
+        return RunResult(run, Outcome.ENDED)
+    if event_id is None:
         reason = "no worker has completed a workflow task of it yet: there is nothing to reset to"
         return RunResult(run, Outcome.FAILED, reason=reason)
+    new_run_id = await _reset(server, recovery, execution, event_id)
     return RunResult(run, Outcome.MOVED, new_run_id=new_run_id)
+
+
+async def _is_last_and_open(server: Server, execution: WorkflowExecution) -> bool:
+    """Return whether a run is open and no other one has taken its place."""
+    request = DescribeWorkflowExecutionRequest(
+        namespace=server.client.namespace,
+        execution=WorkflowExecution(workflow_id=execution.workflow_id),
+    )
+    service = server.client.workflow_service
+    answer = await server.call(
+        lambda: service.describe_workflow_execution(request, timeout=CALL_TIMEOUT),
+        f"look at {execution.workflow_id}",
+    )
+    last = answer.workflow_execution_info
+    return last.execution.run_id == execution.run_id and is_open(last)
 
 
 def _options(recovery: Recovery) -> WorkflowExecutionOptions:
@@ -231,10 +285,10 @@ def _options(recovery: Recovery) -> WorkflowExecutionOptions:
     return WorkflowExecutionOptions(versioning_override=VersioningOverride(pinned=pinned))
 
 
-async def _override(server: Server, recovery: Recovery, execution: WorkflowExecution) -> None:
+async def _override(server: Server, recovery: Recovery, run: OpenRun) -> None:
     request = UpdateWorkflowExecutionOptionsRequest(
         namespace=server.client.namespace,
-        workflow_execution=execution,
+        workflow_execution=WorkflowExecution(workflow_id=run.workflow_id, run_id=run.run_id),
         workflow_execution_options=_options(recovery),
         update_mask=_OVERRIDE,
         identity=server.client.identity,
@@ -242,17 +296,14 @@ async def _override(server: Server, recovery: Recovery, execution: WorkflowExecu
     service = server.client.workflow_service
     await server.call(
         lambda: service.update_workflow_execution_options(request, timeout=CALL_TIMEOUT),
-        f"move {execution.workflow_id}",
+        f"move {run.workflow_id}",
     )
 
 
 async def _reset(
-    server: Server, recovery: Recovery, execution: WorkflowExecution, to: ResetTo
-) -> str | None:
-    """Return the ID of the new run; None when there is nothing to reset to."""
-    event_id = await _reset_point(server, execution, to)
-    if event_id is None:
-        return None
+    server: Server, recovery: Recovery, execution: WorkflowExecution, event_id: int
+) -> str:
+    """Return the ID of the new run."""
     operation = PostResetOperation.UpdateWorkflowOptions(
         workflow_execution_options=_options(recovery), update_mask=_OVERRIDE
     )
