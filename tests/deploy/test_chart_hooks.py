@@ -65,6 +65,35 @@ def test_a_single_build_is_current(chart: Chart) -> None:
     assert written["queues"]["orders"]["routing"]["current"] == "blue"
 
 
+def test_routing_names_the_server_and_the_workloads(fleet: Objects) -> None:
+    """The routing says which server and namespace it is for, and which workload each queue runs."""
+    for name in ("fleet-routing", "fleet-guard-upgrade"):
+        written = json.loads(_routing(fleet, name))
+
+        assert written["temporal"] == {"address": "temporal.example:7233", "namespace": "shop"}
+        workloads = {key: queue["workload"] for key, queue in written["queues"].items()}
+        assert workloads == {"orders": "orders", "payments": "payments"}
+
+
+def test_workload_and_task_queue_of_the_routing(chart: Chart) -> None:
+    """A queue's workload is always in the routing, its task queue only when the values name one."""
+    builds = {"blue": {"buildId": "1"}}
+    queues = {
+        "eu": {"workload": "orders", "taskQueue": "orders-eu", "builds": builds},
+        "payments": {"builds": builds},
+    }
+    written = json.loads(_routing(chart.render({**SMALL, "queues": queues})))["queues"]
+
+    assert (written["eu"]["workload"], written["eu"]["taskQueue"]) == ("orders", "orders-eu")
+    assert written["payments"]["workload"] == "payments"
+    assert "taskQueue" not in written["payments"]
+
+
+def test_routing_without_a_server_names_none(chart: Chart) -> None:
+    """A release without task queues needs no address, and its routing names no server then."""
+    assert "temporal" not in json.loads(_routing(chart.render({})))
+
+
 def test_guard_knows_what_is_installed_and_what_comes(fleet: Objects) -> None:
     """The guard reads the installed routing, which may be absent, and the next one."""
     arguments = _arguments(fleet, "fleet-guard-upgrade")

@@ -108,6 +108,9 @@ def test_services_select_workers_and_name_their_port(chart: Chart, two_queues: V
         assert pods
         assert all(pod.startswith(f"Deployment fleet-{queue}-") for pod in pods)
         assert [port["targetPort"] for port in service["spec"]["ports"]] == ["health"]
+        # Headless, and with the workers that drain or wait for the server: these are scraped too.
+        assert service["spec"]["clusterIP"] == "None"
+        assert service["spec"]["publishNotReadyAddresses"] is True
     monitor = rendered.only("ServiceMonitor")
     for service in services:
         assert _selects(monitor["spec"]["selector"], service["metadata"]["labels"])

@@ -44,7 +44,7 @@ SECRET = {
     "temporal.tls_server_ca_cert_data",
     "tracing.otlp_headers",
 }
-"""Never in a ConfigMap: `secretEnv`, `envFrom` or `secretFiles` bring them."""
+"""Never in a ConfigMap: `envFrom` or `secretFiles` bring them, or `secretEnv` what no Job needs."""
 
 PATHS = {helm_name(path): path for path in setting_fields(Settings)}
 CHOSEN: dict[str, Any] = {

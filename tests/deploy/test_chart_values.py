@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import CHART, REPOSITORY, SMALL, Chart, Object, Values, worker_of
+from manifests import CHART, OPTIONAL_APIS, REPOSITORY, SMALL, Chart, Object, Values, worker_of
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
@@ -27,6 +27,14 @@ def _queue(**queue: Any) -> Values:
 def _two_builds(**queue: Any) -> Values:
     builds = {"blue": {"buildId": "1"}, "green": {"buildId": "2"}}
     return _queue(**{"builds": builds, "routing": {"current": "blue"}, **queue})
+
+
+def _queues(**queues: Any) -> Values:
+    return {"temporal": {"address": "temporal:7233"}, "queues": queues}
+
+
+def _blue(**queue: Any) -> dict[str, Any]:
+    return {"builds": {"blue": {"buildId": "1"}}, **queue}
 
 
 REFUSED: dict[str, tuple[Values, list[str]]] = {
@@ -122,6 +130,10 @@ REFUSED: dict[str, tuple[Values, list[str]]] = {
         ["queue 'orders'", "settings.healthPort"],
     ),
     "no repository": (_queue(image={"repository": ""}), ["queue 'orders'", "image.repository"]),
+    "repository that is null": (
+        {**_queue(), "queueDefaults": {"image": {"repository": None}}},
+        ["queue 'orders', build 'blue': image.repository is empty"],
+    ),
     "queue of the chart's own objects": (
         {"temporal": {"address": "t:1"}, "queues": {"hooks": {"builds": {"b": {"buildId": "1"}}}}},
         ["queue 'hooks'", "another key"],
@@ -132,6 +144,150 @@ REFUSED: dict[str, tuple[Values, list[str]]] = {
             "monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
         },
         ["podMonitor", "serviceMonitor", "twice"],
+    ),
+    "one task queue twice": (
+        _queues(one=_blue(taskQueue="shared"), two=_blue(taskQueue="shared")),
+        ["queue 'two'", "task queue 'shared'", "queue 'one'", "builds of one queue"],
+    ),
+    "one workload twice": (
+        _queues(one=_blue(workload="orders"), orders=_blue()),
+        ["queue 'orders'", "workload 'orders'", "queue 'one'", "a taskQueue of its own"],
+    ),
+    "task queue of one build": (
+        _queues(
+            one=_blue(taskQueue="a"),
+            two={"builds": {"blue": {"buildId": "1", "taskQueue": "a"}}, "taskQueue": "b"},
+        ),
+        ["queue 'two'", "task queue 'a'", "queue 'one'"],
+    ),
+    "build without a build ID": (
+        _queue(builds={"blue": {}}),
+        ["queue 'orders', build 'blue': buildId is missing", "blue: null"],
+    ),
+    "two builds without a build ID": (
+        _two_builds(builds={"blue": {}, "green": {"versioned": False}}),
+        ["2 problems", "build 'blue': buildId is missing", "build 'green': buildId is missing"],
+    ),
+    "build key with a capital": (
+        _queue(builds={"Blue": {"buildId": "1"}}),
+        ["a problem:", "queue 'orders', build 'Blue': its key", "at most 20 of a-z, 0-9 and -"],
+    ),
+    "build key that ends in a dash": (
+        _queue(builds={"blue-": {"buildId": "1"}}),
+        ["a problem:", "queue 'orders', build 'blue-': its key"],
+    ),
+    "build key that is too long": (
+        _queue(builds={"b" * 21: {"buildId": "1"}}),
+        ["a problem:", f"queue 'orders', build '{'b' * 21}': its key"],
+    ),
+    "queue key that is too long": (
+        _queues(**{"q" * 41: _blue()}),
+        ["a problem:", f"queue '{'q' * 41}': its key", "at most 40 of a-z, 0-9 and -"],
+    ),
+    "fraction as a build ID": (
+        _queue(builds={"blue": {"buildId": 1.10}}),
+        ["a problem:", "build 'blue': buildId is the number 1.1;", '"1.10"', "--set-string"],
+    ),
+    "large number as a build ID": (
+        _queue(builds={"blue": {"buildId": 20261126}}),
+        ["queue 'orders', build 'blue': buildId is the number 20261126;", "quotes"],
+    ),
+    "zero as a build ID": (
+        _queue(builds={"blue": {"buildId": 0}}),
+        ["a problem:", "queue 'orders', build 'blue': buildId is the number 0;"],
+    ),
+    "address without a port": (
+        {**_queue(), "temporal": {"address": "temporal-frontend"}},
+        ["temporal.address is 'temporal-frontend'", "temporal-frontend.temporal.svc:7233"],
+    ),
+    "address with a scheme": (
+        {**_queue(), "temporal": {"address": "https://host:7233"}},
+        ["temporal.address is 'https://host:7233'", "host:port", "without https://"],
+    ),
+    "API key among the variables": (
+        _queue(env={"TEMPORAL_API_KEY": "hush"}),
+        ["queue 'orders', build 'blue': env.TEMPORAL_API_KEY", "temporal.apiKey.secretName"],
+    ),
+    "API key among the secret variables": (
+        _queue(secretEnv={"TEMPORAL_API_KEY_FILE": "/tmp/key"}),
+        ["secretEnv.TEMPORAL_API_KEY_FILE", "temporal.apiKey.secretName"],
+    ),
+    "API key of the connection": (
+        {**_queue(), "temporal": {"address": "t:1", "env": {"TEMPORAL_API_KEY": "hush"}}},
+        ["temporal.env.TEMPORAL_API_KEY", "temporal.apiKey.secretName"],
+    ),
+    "encryption among the variables": (
+        _queue(env={"TEMPORAL_TLS_SERVER_NAME": "name"}),
+        ["queue 'orders', build 'blue': env.TEMPORAL_TLS_SERVER_NAME", "temporal.tls"],
+    ),
+    "encryption of the connection": (
+        {**_queue(), "temporal": {"address": "t:1", "env": {"TEMPORAL_TLS": True}}},
+        ["temporal.env.TEMPORAL_TLS:", "keys of temporal.tls"],
+    ),
+    "setting that a variable contradicts": (
+        _queue(settings={"logLevel": "DEBUG"}, env={"FLEET_LOG_LEVEL": "INFO"}),
+        ["queue 'orders', build 'blue': env.FLEET_LOG_LEVEL", "settings.logLevel"],
+    ),
+    "setting that a secret variable contradicts": (
+        {
+            **_queue(secretEnv={"FLEET_TRACING_OTLP_ENDPOINT": "http://user:hush@otlp"}),
+            "queueDefaults": {"settings": {"tracingOtlpEndpoint": "http://otlp"}},
+        },
+        ["secretEnv.FLEET_TRACING_OTLP_ENDPOINT", "settings.tracingOtlpEndpoint"],
+    ),
+    "Job that ends before what it waits for": (
+        {**_queue(), "hooks": {"routing": {"pollerTimeoutSeconds": 290}}},
+        ["hooks.routing: pollerTimeoutSeconds is 290", "activeDeadlineSeconds to 340"],
+    ),
+    "current build without workers": (
+        _queue(replicas=0),
+        ["queue 'orders', build 'blue': replicas is 0", "current", "1 or more"],
+    ),
+    "ramping build without workers": (
+        _two_builds(
+            builds={"blue": {"buildId": "1"}, "green": {"buildId": "2", "replicas": 0}},
+            routing={"current": "blue", "ramping": "green"},
+        ),
+        ["a problem:", "queue 'orders', build 'green': replicas is 0", "ramping"],
+    ),
+    "repository with a tag": (
+        _queue(image={"repository": "registry.example:5000/fleet-orders:1.0"}),
+        ["queue 'orders', build 'blue': image.repository", "put 1.0 into image.tag"],
+    ),
+    "repository with a tag that is a template": (
+        _queue(image={"repository": "fleet-{{ .workload }}:{{ .buildId }}"}),
+        ["image.repository is 'fleet-orders:1.4.0'", "put 1.4.0 into image.tag"],
+    ),
+    "repository with a digest": (
+        _queue(image={"repository": "fleet-orders@sha256:0123"}),
+        ["a problem:", "image.repository", "put sha256:0123 into image.digest"],
+    ),
+    "registry with a scheme": (
+        _queue(image={"registry": "https://registry.example"}),
+        ["queue 'orders', build 'blue': image.registry is 'https://registry.example'", "leave out"],
+    ),
+    "image of the Jobs with a tag": (
+        {**_queue(), "hooks": {"image": {"repository": "fleet-tools:2"}}},
+        ["hooks.image.repository is 'fleet-tools:2'", "put 2 into image.tag"],
+    ),
+    "image of the dev server with a scheme": (
+        {
+            **_queue(),
+            "temporal": {"devServer": {"enabled": True, "image": {"registry": "oci://r"}}},
+        },
+        ["temporal.devServer.image.registry is 'oci://r'", "leave out oci://"],
+    ),
+    "sidecar whose image is a misspelt template": (
+        _queue(sidecars=[{"name": "proxy", "image": "{{ .imgae }}"}]),
+        ["queue 'orders', build 'blue': sidecars", "container 'proxy' is ''", "{{ .image }}"],
+    ),
+    "init container without an image": (
+        _queue(initContainers=[{"name": "migrate"}]),
+        ["queue 'orders', build 'blue': initContainers", "container 'migrate' is ''"],
+    ),
+    "build ID as the current build": (
+        _two_builds(routing={"current": "2"}),
+        ["queue 'orders'", "routing.current is '2'", "the build ID of build 'green'", "its key"],
     ),
     "forced build without a queue": (
         {**_queue(), "hooks": {"guard": {"forceRemoveBuilds": ["1.4.0"]}}},
@@ -157,9 +313,13 @@ MISTYPED: dict[str, tuple[Values, list[str]]] = {
         _queue(settings={"tracingOtlpHeaders": "x"}),
         ["/queues/orders/settings", "tracingOtlpHeaders"],
     ),
-    "number as a build ID": (
-        _queue(builds={"blue": {"buildId": 1.10}}),
+    "word as a build ID": (
+        _queue(builds={"blue": {"buildId": True}}),
         ["/queues/orders/builds/blue/buildId", "string"],
+    ),
+    "autoscaler without workers": (
+        _queue(autoscaling={"enabled": True, "minReplicas": 0}),
+        ["/queues/orders/autoscaling/minReplicas", "minimum"],
     ),
     "out of range": (
         _queue(settings={"concurrencyActivities": 0}),
@@ -213,6 +373,51 @@ def test_all_problems_are_told_at_once(chart: Chart) -> None:
     assert message.count("settings.healthPort is 0") == 2
 
 
+def test_refusals_are_errors_of_the_values(chart: Chart) -> None:
+    """Helm names the file that checks the values as the place of an error, not a manifest of the chart."""
+    message = chart.refuse(_queue(replicas=0))
+
+    assert "execution error at (temporal-fleet/templates/validate/values.yaml:" in message
+
+
+def test_check_of_the_values_renders_nothing(chart: Chart) -> None:
+    """The file that checks the values leaves no trace in manifests, and single files can be shown."""
+    everything = chart.run("template", "fleet", SMALL)
+    one = chart.run("template", "fleet", SMALL, "--show-only=templates/deployment.yaml")
+
+    assert "validate" not in everything.stdout
+    assert one.returncode == 0, one.stderr
+    assert one.stdout.count("# Source: ") == 1
+
+
+@pytest.mark.parametrize(
+    "queues",
+    [
+        {"one": _blue(taskQueue="orders"), "two": _blue(workload="orders")},
+        {
+            "one": _blue(taskQueue="shared"),
+            "two": {
+                "taskQueue": "shared",
+                "builds": {"plain": {"buildId": "1", "versioned": False}},
+            },
+        },
+        {"one": _blue(workload="w", taskQueue="a"), "two": _blue(workload="w", taskQueue="b")},
+    ],
+    ids=["task queue as another workload", "unversioned builds alone", "one workload, two queues"],
+)
+def test_task_queues_that_cannot_clash_are_taken(chart: Chart, queues: Values) -> None:
+    """Two queues are refused only when Temporal would surely route one task queue for both."""
+    assert len(chart.render(_queues(**queues)).of_kind("Deployment")) == 2
+
+
+def test_idle_build_may_have_no_workers(chart: Chart) -> None:
+    """A build that gets no new work may be kept with 0 replicas."""
+    builds = {"blue": {"buildId": "1"}, "old": {"buildId": "0", "replicas": 0}}
+    rendered = chart.render(_two_builds(builds=builds))
+
+    assert rendered.named("Deployment", "fleet-orders-old")["spec"]["replicas"] == 0
+
+
 def test_first_queue_does_not_leak_into_the_second(chart: Chart) -> None:
     """What one queue or build says holds for it alone: the others get the defaults."""
     first: dict[str, Any] = {
@@ -242,7 +447,7 @@ def test_first_queue_does_not_leak_into_the_second(chart: Chart) -> None:
 @pytest.mark.parametrize(
     ("defaults", "queue", "path", "expected"),
     [
-        ({"replicas": 5}, {"replicas": 0}, ("replicas",), 0),
+        ({"revisionHistoryLimit": 5}, {"revisionHistoryLimit": 0}, ("revisionHistoryLimit",), 0),
         (
             {"podDisruptionBudget": {"enabled": True}},
             {"podDisruptionBudget": {"enabled": False}},
@@ -304,6 +509,13 @@ def test_null_removes_queue_and_build(chart: Chart) -> None:
     ]
 
 
+def test_null_removes_the_registry(chart: Chart) -> None:
+    """A registry that is null is the one of the node's configuration, as an empty one is."""
+    rendered = chart.render({**_queue(), "queueDefaults": {"image": {"registry": None}}})
+
+    assert worker_of(rendered.only("Deployment"))["image"] == "fleet-orders:1.4.0"
+
+
 def test_builds_override_their_queue(chart: Chart) -> None:
     """A build may differ from its queue in everything, and shares what it does not say."""
     values = _queue(
@@ -332,6 +544,34 @@ def test_no_queue_renders_no_worker(chart: Chart) -> None:
 
     assert not list(rendered.pods())
     assert "nothing runs" in chart.notes({})
+
+
+def test_names_that_yaml_takes_for_booleans_stay_names(chart: Chart) -> None:
+    """Variables called N, Y or on, and a queue called on, have these names wherever they are written."""
+    names = ["N", "Y", "on"]
+    values = {
+        "temporal": {"address": "temporal:7233", "env": dict.fromkeys(names, "connection")},
+        "queues": {
+            "on": _blue(
+                env={
+                    "N": "plain",
+                    "y": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                },
+                secretEnv={"Y": "hush", "off": "hush"},
+            )
+        },
+    }
+    rendered = chart.render(values)
+    deployment = rendered.named("Deployment", "fleet-on-blue")
+
+    assert [each["name"] for each in worker_of(deployment)["env"]] == ["N", "y"]
+    assert set(rendered.named("ConfigMap", "fleet-on-blue")["data"]) >= set(names)
+    assert set(rendered.named("Secret", "fleet-on-blue")["data"]) == {"Y", "off"}
+    for job in rendered.of_kind("Job"):
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert {each["name"] for each in container["env"]} >= set(names)
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    assert labels["app.kubernetes.io/component"] == "on"
 
 
 def test_every_value_is_in_the_schema_with_description_and_default() -> None:
@@ -383,6 +623,31 @@ def test_notes_say_what_runs_and_what_to_do(chart: Chart, two_queues: Values) ->
         assert words in notes, words
     assert "<no value>" not in notes
     assert "WARNING" not in chart.notes(SMALL)
+
+
+def test_notes_warn_of_what_the_cluster_lacks(chart: Chart, two_queues: Values) -> None:
+    """What is left out without an operator is told with its cure, and not where the operator is there."""
+    keda, prometheus = "has no keda.sh/v1alpha1", "has no monitoring.coreos.com/v1"
+    bare, with_operators = chart.notes(two_queues), chart.notes(two_queues, apis=OPTIONAL_APIS)
+
+    assert (
+        f"queue 'payments', build 'plain': autoscaling.engine is keda, but this cluster {keda}"
+        in bare
+    )
+    for kind in ("podMonitor", "prometheusRule"):
+        assert f"monitoring.{kind} is left out: this cluster {prometheus}" in bare
+    assert "monitoring.serviceMonitor" not in bare
+    assert "(keda)" not in bare
+    assert "3 to 8 workers (keda)" in with_operators
+    assert "this cluster has no" not in with_operators
+
+
+def test_notes_name_a_shared_task_queue_once(chart: Chart) -> None:
+    """The command that asks who polls names each task queue once, also when two queues share it."""
+    plain = {"plain": {"buildId": "1", "versioned": False}}
+    values = _queues(one=_blue(taskQueue="shared"), two={"taskQueue": "shared", "builds": plain})
+
+    assert "-- fleet queue 'shared'\n" in chart.notes(values)
 
 
 def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

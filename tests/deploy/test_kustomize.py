@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import ItemsView
 from pathlib import Path
 
 import pytest
 import yaml
-from manifests import KUSTOMIZE, REPOSITORY, Kustomize, Objects, name_of, worker_of
+from manifests import KUSTOMIZE, REPOSITORY, Kustomize, Object, Objects, name_of, worker_of
 
 from temporal_fleet.routing_file import read_routing
 from temporal_fleet.settings import load_settings
@@ -44,8 +45,7 @@ def test_selectors_match_one_build(overlay: Objects) -> None:
         for each in overlay.of_kind("Deployment")
     }
     for each in overlay.of_kind("Deployment", "PodDisruptionBudget", "NetworkPolicy"):
-        selector = each["spec"].get("selector") or each["spec"]["podSelector"]
-        wanted = selector["matchLabels"].items()
+        wanted = _selected_by(each)
         assert [name for name, labels in pods.items() if wanted <= labels.items()] == [
             name_of(each)
         ]
@@ -118,25 +118,59 @@ def test_configuration_restarts_workers(kustomize: Kustomize, tmp_path: Path) ->
     assert before.named("Deployment", "orders-green") != after.named("Deployment", "orders-green")
 
 
-def test_guide_builds_another_task_queue(kustomize: Kustomize, tmp_path: Path) -> None:
-    """The overlay that the guide prints for another workload builds, beside the first and apart from it."""
+@pytest.fixture
+def another(kustomize: Kustomize, tmp_path: Path) -> Objects:
+    """What the overlay builds that the guide prints for another task queue."""
     guide = (REPOSITORY / "docs" / "how-to" / "kustomize.md").read_text(encoding="utf-8")
     block = guide.partition("<!-- another-task-queue -->\n```yaml\n")[2].partition("```")[0]
     shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
     folder = tmp_path / "kustomize" / "overlays" / "payments"
     folder.mkdir()
     (folder / "kustomization.yaml").write_text(block)
-    objects = kustomize.build(folder)
-    deployment = objects.named("Deployment", "payments")
-    first = kustomize.overlay("dev").named("Deployment", "orders")
+    return kustomize.build(folder)
+
+
+def test_guide_builds_another_task_queue(another: Objects) -> None:
+    """The overlay that the guide prints for another workload runs it, by its own name and build ID."""
+    deployment = another.only("Deployment")
 
     assert worker_of(deployment)["args"] == ["worker", "payments"]
     assert worker_of(deployment)["image"] == "registry.example:5000/shop/payments:1.4.0"
-    assert objects.variables("payments")["FLEET_DEPLOYMENT_NAME"] == "payments"
+    assert another.variables("payments")["FLEET_DEPLOYMENT_NAME"] == "payments"
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels["temporal.io/deployment-name"] == "payments"
     assert labels["temporal.io/build-id"] == "1.4.0"
-    assert not first["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("first", OVERLAYS)
+def test_another_task_queue_takes_over_nothing(
+    another: Objects, kustomize: Kustomize, first: str
+) -> None:
+    """Beside any overlay, that of the guide has no object of the same name and selects no other pods."""
+    beside = kustomize.overlay(first)
+    named = [
+        {(each["kind"], name_of(each)) for each in objects.all} for objects in (beside, another)
+    ]
+
+    assert not named[0] & named[1]
+    for ours, theirs in ((another, beside), (beside, another)):
+        pods = [pod["metadata"]["labels"] for _, pod in theirs.pods()]
+        for each in ours.of_kind("Deployment", "PodDisruptionBudget", "NetworkPolicy"):
+            assert not [labels for labels in pods if _selected_by(each) <= labels.items()]
+
+
+def test_another_task_queue_refers_to_itself(another: Objects) -> None:
+    """Its autoscaler, budget, policy and account are those of its own workers."""
+    deployment = another.named("Deployment", "payments")
+    template = deployment["spec"]["template"]
+    kinds = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount")
+
+    assert {name_of(another.only(kind)) for kind in kinds} == {"payments"}
+    assert another.only("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "payments"
+    assert "replicas" not in deployment["spec"]
+    assert template["spec"]["serviceAccountName"] == "payments"
+    for each in another.of_kind("Deployment", "PodDisruptionBudget", "NetworkPolicy"):
+        assert _selected_by(each) <= template["metadata"]["labels"].items()
 
 
 def test_no_kustomization_uses_what_is_deprecated() -> None:
@@ -145,3 +179,9 @@ def test_no_kustomization_uses_what_is_deprecated() -> None:
     for file in KUSTOMIZE.rglob("kustomization.yaml"):
         fields = set(yaml.safe_load(file.read_text(encoding="utf-8")))
         assert not fields & old, file
+
+
+def _selected_by(thing: Object) -> ItemsView[str, str]:
+    selector = thing["spec"].get("selector") or thing["spec"]["podSelector"]
+    labels: dict[str, str] = selector["matchLabels"]
+    return labels.items()

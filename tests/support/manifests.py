@@ -28,6 +28,15 @@ SMALL: Values = {
     "queues": {"orders": {"builds": {"blue": {"buildId": "1.4.0"}}}},
 }
 """The least that the chart renders workers from."""
+NOTES = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: notes
+data:
+  notes: {{ tpl (.Files.Get "notes.txt") . | toJson }}
+"""
+"""A template that shows the notes of the chart, once they are a file beside the templates."""
 
 
 def require_tool(name: str) -> str:
@@ -144,22 +153,40 @@ class Chart:
         return result.stderr
 
     def notes(self, values: Values, *, apis: Sequence[str] = ()) -> str:
-        """Return the notes that helm prints after an installation."""
-        arguments = ["--dry-run=client", *(f"--api-versions={api}" for api in apis)]
-        result = self.run("install", "fleet", values, *arguments)
+        """Return the notes that helm prints after an installation.
+
+        Args:
+            values: What a values file would hold, over the chart's own.
+            apis: API versions that the cluster is said to have beside Kubernetes' own.
+        """
+        arguments = [f"--api-versions={api}" for api in apis]
+        arguments.append("--show-only=templates/notes.yaml")
+        result = self.run("template", "fleet", values, *arguments, chart=self._showing_notes())
         assert result.returncode == 0, result.stderr
-        return result.stdout.partition("\nNOTES:\n")[2]
+        return str(Objects(parse(result.stdout)).only("ConfigMap")["data"]["notes"])
+
+    def _showing_notes(self) -> Path:
+        """Return a copy of the chart that renders its notes into a ConfigMap.
+
+        Only `helm install` prints notes, and Helm 3 asks a cluster for that, also in a dry run.
+        """
+        copied = self._scratch / "showing-notes"
+        if not copied.exists():
+            shutil.copytree(CHART, copied)
+            (copied / "templates" / "NOTES.txt").rename(copied / "notes.txt")
+            (copied / "templates" / "notes.yaml").write_text(NOTES, encoding="utf-8")
+        return copied
 
     def run(
-        self, verb: str, release: str, values: Values, *arguments: str
+        self, verb: str, release: str, values: Values, *arguments: str, chart: Path = CHART
     ) -> subprocess.CompletedProcess[str]:
         """Run helm with values as JSON, which is YAML too; *release* is empty for `lint`."""
         text = json.dumps(values)
-        key = json.dumps([verb, release, text, *arguments])
+        key = json.dumps([verb, release, text, str(chart), *arguments])
         if key not in self._kept:
             file = self._scratch / f"{len(self._kept)}.json"
             file.write_text(text, encoding="utf-8")
-            command = [self._helm, verb, *([release] if release else []), str(CHART)]
+            command = [self._helm, verb, *([release] if release else []), str(chart)]
             command += ["--namespace=fleet", f"--values={file}", *arguments]
             self._kept[key] = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=30

@@ -33,9 +33,9 @@ Argument: as for labels.
 What selects pods, and never changes. Argument: a dict of root and component; build, when pods of one build are meant.
 */}}
 {{- define "temporal-fleet.selector-labels" -}}
-app.kubernetes.io/name: {{ include "temporal-fleet.app" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/name: {{ include "temporal-fleet.app" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component | quote }}
 {{- with .build }}
 temporal-fleet/build: {{ . | quote }}
 {{- end }}

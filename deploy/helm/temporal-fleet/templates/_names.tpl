@@ -49,7 +49,7 @@ Reference of an image. Argument: a dict of image (registry, repository, tag, dig
 none, and what the templates in its repository may name.
 */}}
 {{- define "temporal-fleet.image" -}}
-{{- $repository := tpl .image.repository .names -}}
+{{- $repository := tpl (.image.repository | default "") .names -}}
 {{- if .image.registry -}}
 {{- $repository = printf "%s/%s" (trimSuffix "/" .image.registry) $repository -}}
 {{- end -}}

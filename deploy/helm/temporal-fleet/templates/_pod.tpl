@@ -48,15 +48,16 @@ Argument: the root.
 {{- end -}}
 
 {{/*
-Entries of `env` from a map of variables to texts, numbers, booleans or sources. Argument: the map.
+Entries of `env` from a map of variables to texts, numbers, booleans or sources. Names are quoted, since YAML takes
+some of them, such as N, for a boolean. Argument: the map.
 */}}
 {{- define "temporal-fleet.env" -}}
 {{- range $name, $value := . }}
 {{- if kindIs "map" $value }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   {{- toYaml $value | nindent 2 }}
 {{- else if not (kindIs "invalid" $value) }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   value: {{ include "temporal-fleet.text" $value | quote }}
 {{- end }}
 {{- end }}

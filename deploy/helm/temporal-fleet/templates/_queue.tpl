@@ -60,7 +60,7 @@ Adds one task queue to the fleet. Argument: a dict of root, fleet, key and own, 
 {{- $values := $merge.values -}}
 {{- $builds := dict -}}
 {{- range $buildKey, $own := .own.builds -}}
-{{- if $own }}{{- $_ := set $builds $buildKey $own -}}{{- end -}}
+{{- if not (kindIs "invalid" $own) }}{{- $_ := set $builds $buildKey $own -}}{{- end -}}
 {{- end -}}
 {{- $current := $values.routing.current -}}
 {{- if and (not $current) (eq (len $builds) 1) -}}
@@ -97,7 +97,7 @@ receives build, a dict of
   scaler                     hpa, keda, absent (KEDA is wanted and not there) or nothing
   drain, grace               seconds until the process has ended itself, and until it is killed
   port                       health port
-  image                      reference
+  repository, image          where its image is, without a registry, and the whole reference
   config                     variables of its ConfigMap
 */}}
 {{- define "temporal-fleet.build" -}}
@@ -125,7 +125,7 @@ receives build, a dict of
 {{- if eq $scaler "absent" }}{{- $floor = max 1 $floor | int -}}{{- end -}}
 {{- end -}}
 {{- $drain := addf (dig "drainTimeoutSeconds" 30 $values.settings) (dig "drainMarginSeconds" 10 $values.settings) | ceil | int -}}
-{{- $id := toString ($own.buildId | default "") -}}
+{{- $id := kindIs "invalid" $own.buildId | ternary "" (include "temporal-fleet.text" $own.buildId) -}}
 {{- $workload := $values.workload | default $queue.key -}}
 {{- $build := dict
   "root" $root
@@ -147,14 +147,14 @@ receives build, a dict of
 {{- $grace := $values.terminationGracePeriodSeconds -}}
 {{- $_ := set $build "grace" (kindIs "invalid" $grace | ternary (add $drain 5) $grace | int) -}}
 {{- $names := dict "workload" $workload "queue" $queue.key "build" .key "buildId" $id "Template" $root.Template -}}
+{{- $_ = set $build "repository" (tpl ($values.image.repository | default "") $names) -}}
 {{- $_ = set $build "image" (include "temporal-fleet.image" (dict "image" $values.image "tag" $id "names" $names)) -}}
 {{- $_ = set $build "config" (include "temporal-fleet.config" $build | fromJson) -}}
 {{- $_ = set .into "build" $build -}}
 {{- end -}}
 
 {{/*
-Variables that configure a build, as JSON: connection, identity and settings. The name of a variable is the name of
-the setting in other letters. Argument: a build.
+Variables that configure a build, as JSON: connection, identity and settings. Argument: a build.
 */}}
 {{- define "temporal-fleet.config" -}}
 {{- $config := include "temporal-fleet.connection-env" .root | fromJson -}}
@@ -164,11 +164,17 @@ the setting in other letters. Argument: a build.
 {{- with .values.taskQueue }}{{- $_ = set $config "FLEET_WORKER_TASK_QUEUE" . -}}{{- end -}}
 {{- if .values.secretFiles }}{{- $_ = set $config "FLEET_SECRETS_DIR" "/etc/fleet/secrets" -}}{{- end -}}
 {{- range $name, $value := .values.settings -}}
-{{- $variable := snakecase $name | upper -}}
-{{- $variable = hasPrefix "TEMPORAL_" $variable | ternary $variable (printf "FLEET_%s" $variable) -}}
-{{- $_ = set $config $variable (include "temporal-fleet.text" $value) -}}
+{{- $_ = set $config (include "temporal-fleet.variable" $name) (include "temporal-fleet.text" $value) -}}
 {{- end -}}
 {{- toJson $config -}}
+{{- end -}}
+
+{{/*
+Name of the variable of a setting: the name of the setting in other letters. Argument: the name of the setting.
+*/}}
+{{- define "temporal-fleet.variable" -}}
+{{- $variable := snakecase . | upper -}}
+{{- hasPrefix "TEMPORAL_" $variable | ternary $variable (printf "FLEET_%s" $variable) -}}
 {{- end -}}
 
 {{/*

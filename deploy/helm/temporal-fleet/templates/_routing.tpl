@@ -1,5 +1,6 @@
 {{/*
-What `fleet rollout` reads: builds and routing of every task queue, as JSON. Argument: a dict of root and fleet.
+What `fleet rollout` reads: the server, and builds and routing of every task queue, as JSON. Without an address, which
+a release without task queues need not have, there is no server to name. Argument: a dict of root and fleet.
 */}}
 {{- define "temporal-fleet.routing" -}}
 {{- $queues := dict -}}
@@ -10,6 +11,7 @@ What `fleet rollout` reads: builds and routing of every task queue, as JSON. Arg
 {{- end -}}
 {{- $entry := dict
   "deployment" $queue.deployment
+  "workload" $queue.workload
   "builds" $builds
   "routing" (dict "current" $queue.current "ramping" $queue.ramping "percentage" $queue.percentage)
   "rollout" (pick $queue.values.rollout "mode" "allowRampDown")
@@ -17,7 +19,11 @@ What `fleet rollout` reads: builds and routing of every task queue, as JSON. Arg
 {{- with $queue.values.taskQueue }}{{ $_ := set $entry "taskQueue" . }}{{ end -}}
 {{- $_ := set $queues $queue.key $entry -}}
 {{- end -}}
-{{- dict "apiVersion" "temporal-fleet/v1" "release" .root.Release.Name "queues" $queues | toPrettyJson -}}
+{{- $routing := dict "apiVersion" "temporal-fleet/v1" "release" .root.Release.Name "queues" $queues -}}
+{{- with include "temporal-fleet.address" .root -}}
+{{- $_ := set $routing "temporal" (dict "address" . "namespace" $.root.Values.temporal.namespace) -}}
+{{- end -}}
+{{- toPrettyJson $routing -}}
 {{- end -}}
 
 {{/*

@@ -52,6 +52,10 @@ Refuses keys where they mean nothing. Argument: a dict of fleet, key, own (value
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$" $buildKey) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': its key becomes part of names in Kubernetes; use at most 20 of a-z, 0-9 and -, such as blue; the build ID may hold more" $key $buildKey)) -}}
 {{- end -}}
+{{- $id := ($build | default dict).buildId -}}
+{{- if not (or (kindIs "invalid" $id) (kindIs "string" $id)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': buildId is the number %s; write it in quotes, such as buildId: \"1.10\", since YAML drops zeros of numbers; with --set, use --set-string" $key $buildKey (include "temporal-fleet.text" $id))) -}}
+{{- end -}}
 {{- range $wrong := list "builds" "routing" "rollout" "deploymentName" -}}
 {{- if hasKey ($build | default dict) $wrong -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': %s is the same for all builds of a queue; move it to queues.%s.%s" $key $buildKey $wrong $key $wrong)) -}}
@@ -66,6 +70,11 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- define "temporal-fleet.check-release" -}}
 {{- $fleet := .fleet -}}
 {{- $values := .root.Values -}}
+{{- with $values.temporal.address -}}
+{{- if not (regexMatch "^[^/\\s]+:[0-9]{1,5}$" .) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "temporal.address is '%s'; write host:port, such as temporal-frontend.temporal.svc:7233, without https://" .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $fleet.queues (not (include "temporal-fleet.address" .root)) -}}
 {{- include "temporal-fleet.problem" (list $fleet "temporal.address is empty: set it to host:port of the Temporal frontend, or set temporal.devServer.enabled to true for a server to try the chart with") -}}
 {{- end -}}
@@ -76,6 +85,7 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- end -}}
 {{- $_ := set $deployments $queue.deployment $queue.key -}}
 {{- end -}}
+{{- include "temporal-fleet.check-task-queues" $fleet -}}
 {{- $names := dict -}}
 {{- range $path, $_ := .root.Files.Glob "files/dashboards/*.json" -}}
 {{- $_ := set $names (include "temporal-fleet.dashboard-name" (list $.root $path)) "a dashboard" -}}
@@ -90,14 +100,74 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- include "temporal-fleet.problem" (list $fleet "monitoring: podMonitor and serviceMonitor are both enabled and would scrape every worker twice; enable one of them") -}}
 {{- end -}}
 {{- range $name, $_ := $values.temporal.env -}}
-{{- if regexMatch "^(FLEET_.*|TEMPORAL_(ADDRESS|NAMESPACE|TLS.*|API_KEY.*))$" $name -}}
+{{- with include "temporal-fleet.place-of-credential" $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "temporal.env.%s: %s" $name .)) -}}
+{{- end -}}
+{{- if regexMatch "^(FLEET_.*|TEMPORAL_(ADDRESS|NAMESPACE))$" $name -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "temporal.env.%s: this has a value of its own; use the keys of temporal for the connection, and settings for FLEET_ variables" $name)) -}}
 {{- end -}}
+{{- end -}}
+{{- range $path, $image := dict "hooks.image" $values.hooks.image "temporal.devServer.image" $values.temporal.devServer.image -}}
+{{- include "temporal-fleet.check-image" (dict "fleet" $fleet "at" $path "image" $image "repository" (tpl $image.repository (dict "Template" $.root.Template))) -}}
+{{- end -}}
+{{- $routing := $values.hooks.routing -}}
+{{- if ge (int $routing.pollerTimeoutSeconds) (int $routing.activeDeadlineSeconds) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "hooks.routing: pollerTimeoutSeconds is %d, not less than activeDeadlineSeconds, which is %d, so the Job would be killed before it can say which build is not polled; raise activeDeadlineSeconds to %d, or lower pollerTimeoutSeconds" (int $routing.pollerTimeoutSeconds) (int $routing.activeDeadlineSeconds) (add $routing.pollerTimeoutSeconds 50))) -}}
 {{- end -}}
 {{- range $forced := $values.hooks.guard.forceRemoveBuilds -}}
 {{- if not (regexMatch "^[^/]+/[^/]+$" $forced) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "hooks.guard.forceRemoveBuilds: '%s' is not <queue key>/<build ID>, such as orders/1.4.0" $forced)) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Refuses two queues with one task queue in Temporal. A task queue that is not given is known by its workload, which
+declares it. Unversioned builds take no part in routing. Argument: the fleet.
+*/}}
+{{- define "temporal-fleet.check-task-queues" -}}
+{{- $fleet := . -}}
+{{- $owners := dict -}}
+{{- range $build := .builds -}}
+{{- if .versioned -}}
+{{- $polled := .values.taskQueue | empty | ternary (printf "the task queue of workload '%s'" .workload) (printf "task queue '%s'" .values.taskQueue) -}}
+{{- $owner := get $owners $polled | default .queue -}}
+{{- $problem := printf "queue '%s': it polls %s, as queue '%s' does; Temporal routes a task queue by one Worker Deployment only, so one of them would get nothing. Make them builds of one queue, or give each a taskQueue of its own" .queue $polled $owner -}}
+{{- if not (or (eq $owner .queue) (has $problem $fleet.problems)) -}}
+{{- include "temporal-fleet.problem" (list $fleet $problem) -}}
+{{- end -}}
+{{- $_ := set $owners $polled $owner -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Refuses an image whose parts hold what belongs elsewhere. Argument: a dict of fleet, at (the place of the image in
+messages), image and repository, the evaluated one.
+*/}}
+{{- define "temporal-fleet.check-image" -}}
+{{- $fleet := .fleet -}}
+{{- range $part, $text := dict "registry" (.image.registry | default "") "repository" .repository -}}
+{{- if contains "://" $text -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s.%s is '%s'; leave out %s" $.at $part $text (regexFind "^.*?://" $text))) -}}
+{{- end -}}
+{{- end -}}
+{{- if contains "@" .repository -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s.repository is '%s', which has a digest; put %s into image.digest" .at .repository (regexFind "@.*" .repository | trimPrefix "@"))) -}}
+{{- else if contains ":" (base .repository) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s.repository is '%s', which has a tag; put %s into image.tag, or leave it out" .at .repository (regexFind ":[^:]*$" .repository | trimPrefix ":"))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Where a variable of the connection belongs that may hold a secret, or nothing for any other variable.
+Argument: the name of the variable.
+*/}}
+{{- define "temporal-fleet.place-of-credential" -}}
+{{- if hasPrefix "TEMPORAL_API_KEY" . -}}
+workers and Jobs read the API key from a mounted Secret, and anybody would read it here; name that Secret in temporal.apiKey.secretName
+{{- else if hasPrefix "TEMPORAL_TLS" . -}}
+encryption is the same for workers and Jobs; use the keys of temporal.tls
 {{- end -}}
 {{- end -}}
 
@@ -113,7 +183,7 @@ What concerns a task queue and the builds of it together. Argument: a dict of fl
 {{- $ids := dict -}}
 {{- $unversioned := list -}}
 {{- range $build := $queue.builds -}}
-{{- with get $ids $build.id -}}
+{{- with and $build.id (get $ids $build.id) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s', build '%s': buildId '%s' is also that of build '%s'; a build ID names one build" $queue.key $build.key $build.id .)) -}}
 {{- end -}}
 {{- $_ := set $ids $build.id $build.key -}}
@@ -139,7 +209,11 @@ Whether the routing names builds that are there. Argument: a dict of fleet and q
 {{- range $name := list "current" "ramping" -}}
 {{- $wanted := get $queue $name -}}
 {{- if and $wanted $keys (not (has $wanted $keys)) -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.%s is '%s', which is no key of its builds; %s" $queue.key $name $wanted $have)) -}}
+{{- $hint := $have -}}
+{{- range $queue.builds -}}
+{{- if eq .id $wanted }}{{- $hint = printf "that is the build ID of build '%s'; write its key" .key -}}{{- end -}}
+{{- end -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.%s is '%s', which is no key of its builds; %s" $queue.key $name $wanted $hint)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $queue.ramping (eq (toString $queue.ramping) (toString $queue.current)) -}}
@@ -158,11 +232,26 @@ What concerns one build. Argument: a dict of fleet and build.
 {{- $build := .build -}}
 {{- $values := $build.values -}}
 {{- $at := printf "queue '%s', build '%s'" $build.queue $build.key -}}
-{{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $build.id) -}}
+{{- if not $build.id -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is missing; set it to that of its image, such as buildId: \"1.4.0\", or remove the build with %s: null" $at $build.key)) -}}
+{{- else if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $build.id) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is '%s'; it becomes a label, so use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends" $at $build.id)) -}}
 {{- end -}}
 {{- if not $values.image.repository -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: image.repository is empty; set it to where the workload's image is, without a tag" $at)) -}}
+{{- end -}}
+{{- include "temporal-fleet.check-image" (dict "fleet" $fleet "at" (printf "%s: image" $at) "image" $values.image "repository" $build.repository) -}}
+{{- range $list := list "initContainers" "sidecars" -}}
+{{- with get $values $list -}}
+{{- range $container := include "temporal-fleet.evaluate" (list $build .) | fromYamlArray -}}
+{{- if kindIs "map" $container -}}
+{{- $image := $container.image | default "" | toString -}}
+{{- if not (regexMatch "^[A-Za-z0-9]" $image) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s: the image of container '%s' is '%s' once its templates are evaluated; write a reference, such as registry.example/proxy:2, or {{ .image }} for that of the worker" $at $list $container.name $image)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if lt $build.grace $build.drain -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: terminationGracePeriodSeconds is %d, but the drain takes up to %d s (settings.drainTimeoutSeconds %s + settings.drainMarginSeconds %s), so running work would be killed; raise it to %d or leave it out" $at $build.grace $build.drain (include "temporal-fleet.text" (dig "drainTimeoutSeconds" 30 $values.settings)) (include "temporal-fleet.text" (dig "drainMarginSeconds" 10 $values.settings)) (add $build.drain 5))) -}}
@@ -184,22 +273,29 @@ What concerns one build. Argument: a dict of fleet and build.
   "TEMPORAL_ADDRESS" "temporal.address"
   "TEMPORAL_NAMESPACE" "temporal.namespace"
 -}}
+{{- $settings := dict -}}
+{{- range $name, $_ := $values.settings }}{{- $_ := set $settings (include "temporal-fleet.variable" $name) $name -}}{{- end -}}
 {{- range $map := list "env" "secretEnv" -}}
 {{- range $name, $_ := get $values $map -}}
-{{- with get $owners $name -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s.%s would contradict what the chart derives from %s; set that instead" $at $map $name .)) -}}
+{{- $credential := include "temporal-fleet.place-of-credential" $name -}}
+{{- if hasKey $owners $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s.%s would contradict what the chart derives from %s; set that instead" $at $map $name (get $owners $name))) -}}
+{{- else if $credential -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s.%s: %s" $at $map $name $credential)) -}}
+{{- else if hasKey $settings $name -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s.%s contradicts settings.%s, which is the same setting; keep settings.%s alone" $at $map $name (get $settings $name) (get $settings $name))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := list "deploymentName" "deploymentBuildId" "deploymentVersioning" "workerTaskQueue" "temporalAddress" "temporalNamespace" -}}
 {{- if hasKey $values.settings $name -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "%s: settings.%s would contradict what the chart derives from %s; set that instead" $at $name (get $owners (hasPrefix "temporal" $name | ternary (snakecase $name | upper) (printf "FLEET_%s" (snakecase $name | upper)))))) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: settings.%s would contradict what the chart derives from %s; set that instead" $at $name (get $owners (include "temporal-fleet.variable" $name)))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-Whether an autoscaler of a build can work. Argument: a dict of fleet and build.
+Whether a build gets workers, and an autoscaler of it can work. Argument: a dict of fleet and build.
 */}}
 {{- define "temporal-fleet.check-scaling" -}}
 {{- $fleet := .fleet -}}
@@ -227,6 +323,8 @@ Whether an autoscaler of a build can work. Argument: a dict of fleet and build.
 {{- end -}}
 {{- include "temporal-fleet.check-requests" (dict "fleet" $fleet "build" $build "wanted" $scaling "path" "autoscaling") -}}
 {{- end -}}
+{{- else if and (ne $build.role "idle") (eq $build.floor 0) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: replicas is 0, but the build is %s: it gets new work and has no workers; set replicas to 1 or more, or route to another build" $at $build.role)) -}}
 {{- end -}}
 {{- end -}}
 
