@@ -24,15 +24,19 @@ ARG WORKLOAD=""
 ARG WORKLOAD_DIR=workloads/${WORKLOAD}
 # Extras of temporal-fleet, separated by spaces, such as "otel" for tracing; each has a lock in locks/.
 ARG EXTRAS=""
+# Before the files are asked for: what the engine says of a path that holds no name helps nobody.
+RUN test -n "${WORKLOAD}" || { echo "WORKLOAD is empty. Pass --build-arg WORKLOAD=<folder in workloads/>" >&2; exit 1; }
 COPY locks /build/locks
 COPY ${WORKLOAD_DIR}/requirements.lock /build/
-# The SDK's wheel brings along the Rust sources of its core.
+# The SDK's wheel brings along the Rust sources of its core and of the bridge to it.
 RUN uv venv --quiet /app/.venv \
  && set -- /build/requirements.lock \
  && for extra in ${EXTRAS}; do set -- "$@" "/build/locks/${extra}.lock"; done \
  && uv pip sync --quiet --python /app/.venv --require-hashes "$@" \
  && rm -rf /app/.venv/.lock /app/.venv/bin/*activate* /app/.venv/bin/*.bat \
       /app/.venv/lib/python*/site-packages/temporalio/bridge/sdk-core \
+      /app/.venv/lib/python*/site-packages/temporalio/bridge/src \
+      /app/.venv/lib/python*/site-packages/temporalio/bridge/Cargo.* \
  && python -m compileall -q -j 1 --invalidation-mode unchecked-hash /app/.venv/lib
 
 # application: the runtime and the workload, apart from what they need, so that a new build is a small layer.
@@ -83,8 +87,6 @@ ENTRYPOINT ["temporal", "server", "start-dev", "--ip", "0.0.0.0", "--log-format"
 # worker: the image of one workload.
 FROM base AS worker
 COPY --from=dependencies /app/.venv /app/.venv
-# Its file build-id differs for every build. Without it podman 4 would take the label and the variable below from
-# the cache of a build that differs in nothing but its build ID.
 COPY --from=application /application /app/.venv
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 ARG WORKLOAD=""

@@ -21,7 +21,7 @@ export UV_PYTHON_DOWNLOADS := never
 empty :=
 space := $(empty) $(empty)
 .PHONY: help env run test test-unit test-deploy tools e2e e2e-images check fmt lint types imports docs docs-check lock lock-check workflows bench stress ci-tools clean
-.PHONY: engine-check versions-check workloads release-notes cluster-metrics registry-check registry-login images image-report image-name image-build image-push image-sign image-tag chart-package chart-push chart-sign release-publish
+.PHONY: engine-check versions-check workloads release-notes cluster-metrics registry-check registry-login images image-report image-name image-build image-push image-sign image-tag image-tag-release chart-package chart-push chart-sign release-publish
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -122,8 +122,9 @@ BUILD_ID ?= $(shell $(PYTHON) scripts/build_id.py)
 PLATFORMS ?= linux/amd64,linux/arm64
 SOURCE ?= $(if $(GITHUB_REPOSITORY),$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY))
 IMAGE = $(REGISTRY)/fleet-$(WORKLOAD)
-# An empty PLATFORMS means the builder's own; the file takes everything from the environment.
-BAKE = BUILD_ID="$(BUILD_ID)" WORKLOADS="$(WORKLOAD)" SOURCE="$(SOURCE)" REVISION="$$(git rev-parse HEAD)" \
+# An empty PLATFORMS means the builder's own; the file takes everything from the environment. WORKLOAD=dev-server is the
+# image of the dev server, which has a target of its own.
+BAKE = BUILD_ID="$(BUILD_ID)" $(if $(filter dev-server,$(WORKLOAD)),,WORKLOADS="$(WORKLOAD)") SOURCE="$(SOURCE)" REVISION="$$(git rev-parse HEAD)" \
 	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" docker buildx bake
 
 # Either engine will do; BUILD_FLAGS are passed on to its build, EXTRAS name extras of temporal-fleet such as otel.
@@ -174,6 +175,10 @@ image-sign: ## Sign the pushed image of WORKLOAD, without a key, as whoever runs
 
 image-tag: ## Give the pushed image of WORKLOAD its tag, the build ID
 	@docker buildx imagetools create --tag "$(IMAGE):$(BUILD_ID)" "$$(cat dist/$(WORKLOAD).ref)"
+
+image-tag-release: ## Give the pushed image of WORKLOAD the tag 1.4.0 of RELEASE=v1.4.0
+	@test -n "$(RELEASE)" || { echo "RELEASE is empty. Set it to the tag of the release, such as v1.4.0"; exit 1; }
+	@docker buildx imagetools create --tag "$(IMAGE):$(patsubst v%,%,$(RELEASE))" "$$(cat dist/$(WORKLOAD).ref)"
 
 chart-push: registry-check ## Push the packaged chart to REGISTRY
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" helm push $(HELM_PUSH_FLAGS) dist/temporal-fleet-*.tgz "oci://$(REGISTRY)/charts" >dist/chart.log 2>&1 || { cat dist/chart.log; exit 1; }

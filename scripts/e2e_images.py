@@ -75,13 +75,20 @@ def find_engine() -> str | None:
 
 def wanted() -> Iterator[Image]:
     """Yield the images: reference workloads, two builds of the tests' workload, and a Temporal server."""
-    for workload in ("orders", "payments"):
+    for workload in reference_workloads():
         folder = f"workloads/{workload}"
         yield worker_image(workload, folder, tag=digest(*SOURCES, folder))
     shared = digest(*SOURCES, E2E_WORKLOAD)
     for number in (1, 2):
         yield worker_image("e2e", E2E_WORKLOAD, tag=f"{shared}-{number}")
     yield Image("dev-server", digest("Dockerfile", "locks"), ("--target", "dev-server"))
+
+
+def reference_workloads() -> list[str]:
+    """Return the workloads that get an image, as every other verb finds them."""
+    # Not imported: for type checkers its name is that of the folder.
+    command = [sys.executable, str(ROOT / "scripts" / "workloads.py")]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 def worker_image(workload: str, folder: str, tag: str) -> Image:

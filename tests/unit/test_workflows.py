@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,32 @@ def test_workflow_images_publishes_a_tag_only_after_signing_and_scanning() -> No
     }
 
     assert list(place.values()) == sorted(place.values())
+
+
+def test_workflow_images_runs_for_all_that_images_are_made_of() -> None:
+    """A change of any source of the images, or of what builds them, builds them anew: on both events."""
+    # YAML takes the word "on" for a boolean.
+    events = yaml.safe_load((ROOT / ".github" / "workflows" / "images.yml").read_text())[True]
+    sources = runpy.run_path(str(ROOT / "scripts" / "build_id.py"))["SOURCES"]
+    wanted = {f"{name}/**" if (ROOT / name).is_dir() else name for name in sources}
+    wanted |= {".dockerignore", ".github/workflows/images.yml", "Makefile", "docker-bake.hcl"}
+
+    assert events["pull_request"]["paths"] == events["push"]["paths"]
+    assert wanted | {"scripts/**"} == set(events["push"]["paths"])
+
+
+def test_workflow_images_builds_and_publishes_the_dev_server() -> None:
+    """The image that the chart runs as a dev server is built and published as those of the workloads are."""
+    for key in ("build", "publish"):
+        matrix = jobs("images.yml")[key]["strategy"]["matrix"]
+        assert matrix["include"] == [{"workload": "dev-server"}]
+
+
+def test_workflow_images_gives_the_dev_server_the_tag_of_the_chart() -> None:
+    """A release, and nothing else, tags the dev server's image with what the chart asks for by default."""
+    commands = [step.get("run") for step in jobs("images.yml")["publish"]["steps"]]
+    release = 'make image-tag-release RELEASE="$GITHUB_REF_NAME"'
+    step = jobs("images.yml")["publish"]["steps"][commands.index(release)]
+
+    assert step["if"] == "matrix.workload == 'dev-server' && startsWith(github.ref, 'refs/tags/v')"
+    assert commands.index(release) > commands.index("make image-tag")
