@@ -61,6 +61,8 @@ class Connector:
     """Client interceptors; those that are worker interceptors too are handed on to workers."""
     on_attempt: Callable[[str], None] = field(default=lambda _outcome: None)
     """Told ``ok`` or ``failed`` for every attempt."""
+    on_failure: Callable[[str, timedelta], None] | None = None
+    """Told why an attempt failed and when the next one is made; None = that is logged."""
 
     async def connect(self) -> Client:
         """Try until it works or the deadline passes.
@@ -92,19 +94,25 @@ class Connector:
                 final = isinstance(error, ValueError) or (cause is not None and cause.final)
                 if final or spent + pause >= deadline:
                     raise self._failed(error, attempt, spent, final=final) from error
-                log.warning(
-                    "connection attempt failed",
-                    address=self.settings.temporal.address,
-                    namespace=self.settings.temporal.namespace,
-                    attempt=attempt,
-                    reason=reason_of(error),
-                    retry_in_seconds=round(pause, 2),
-                )
+                self._tell(attempt, reason_of(error), timedelta(seconds=pause))
                 await asyncio.sleep(pause)
                 wait = min(wait * 2, patience.backoff_maximum.total_seconds())
             else:
                 self.on_attempt("ok")
                 return client
+
+    def _tell(self, attempt: int, reason: str, pause: timedelta) -> None:
+        if self.on_failure:
+            self.on_failure(reason, pause)
+            return
+        log.warning(
+            "connection attempt failed",
+            address=self.settings.temporal.address,
+            namespace=self.settings.temporal.namespace,
+            attempt=attempt,
+            reason=reason,
+            retry_in_seconds=round(pause.total_seconds(), 2),
+        )
 
     async def connect_once(self, at_most: timedelta | None = None) -> Client:
         """Make a client with the credentials as they are now.

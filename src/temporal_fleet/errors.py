@@ -23,11 +23,12 @@ class ExitCode(IntEnum):
     OK = 0
     """Finished; for a worker: drained, nothing was abandoned."""
     CRASH = 1
-    """Failed after start-up; for ``fleet start``: a line was rejected or a workflow failed."""
+    """Failed after start-up; for ``fleet start``: a line was rejected or a workflow failed; for ``fleet
+    rollout``: refused, not done, or not so in time."""
     USAGE = 2
     """The command line is wrong."""
     STARTUP = 3
-    """Could not start: settings, import, connection, namespace or registration."""
+    """Could not start: settings, import, connection, namespace, registration, or a file that cannot be used."""
     ABANDONED = 4
     """The drain took longer than its timeout and its margin: running work was abandoned."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH_OF_PIPES = 160
+_UNLIMITED = 10_000
 _LINE_INTERVAL = timedelta(seconds=3)
 _REDRAWS_PER_SECOND = 10
 
@@ -39,7 +40,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    wraps: bool = True,
 ) -> Table:
     """Return a table without frames.
 
@@ -47,18 +52,57 @@ def table(
         columns: Headings.
         rows: Cells, each shown as its text; None is shown as a dash.
         right: Headings of the columns that hold numbers.
+        wraps: Whether cells are broken into several lines where the table would be too wide.
     """
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold" if wraps else "ellipsis",
+            no_wrap=not wraps,
+        )
     for row in rows:
         # Text, since brackets in data are not markup.
         cells = ("-" if cell is None else cell for cell in row)
         made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return made
+
+
+def fitting_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    less: Sequence[str] = (),
+    width: int,
+) -> Table:
+    """Return a table whose cells are whole, without the columns that there is no room for.
+
+    Args:
+        columns: Headings.
+        rows: Cells, as for `table`.
+        right: Headings of the columns that hold numbers.
+        less: Headings of the columns that may be left out, the least important first.
+        width: Characters that there is room for.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    def without(names: Sequence[str]) -> Table:
+        kept = [at for at, name in enumerate(columns) if name not in names]
+        cells = [[row[at] for at in kept] for row in rows]
+        return table([columns[at] for at in kept], cells, right=right, wraps=False)
+
+    room = Console(width=_UNLIMITED)
+    choices = [without(less[:count]) for count in range(len(less) + 1)]
+    fitting = (
+        each for each in choices if Measurement.get(room, room.options, each).maximum <= width
+    )
+    return next(fitting, choices[-1])
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from temporal_fleet.errors import Problem, RoutingFileError
-from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, RolloutMode, Routing
+from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, Place, RolloutMode, Routing
 
 STDIN = "-"
 """Stands for standard input where a file is named."""
@@ -50,8 +50,14 @@ class _Rollout(_Part):
     allow_ramp_down: bool = False
 
 
+class _Temporal(_Part):
+    address: str = Field(min_length=1)
+    namespace: str = Field(min_length=1)
+
+
 class _Queue(_Part):
     deployment: str = Field(min_length=1)
+    workload: str | None = None
     task_queue: str | None = None
     builds: dict[str, _Build] = Field(min_length=1)
     routing: _Routing = _Routing()
@@ -61,14 +67,19 @@ class _Queue(_Part):
 class _File(_Part):
     api_version: Literal["temporal-fleet/v1"]
     release: str = ""
+    temporal: _Temporal | None = None
     queues: dict[str, _Queue]
 
 
-def read_routing(path: Path | str) -> Mapping[str, DesiredDeployment]:
+def read_routing(
+    path: Path | str, *, may_be_empty: bool = False
+) -> Mapping[str, DesiredDeployment]:
     """Read a routing file.
 
     Args:
         path: ``routing.json``, or a Kubernetes ConfigMap as JSON that holds it; ``-`` = standard input.
+        may_be_empty: Whether nothing at all stands for no task queues, as ``kubectl get --ignore-not-found``
+            prints it for what is not installed.
 
     Returns:
         What is desired, by key of the task queue; build keys are resolved to build IDs.
@@ -77,7 +88,10 @@ def read_routing(path: Path | str) -> Mapping[str, DesiredDeployment]:
         RoutingFileError: The file cannot be read or is wrong; carries every problem.
     """
     source = "standard input" if str(path) == STDIN else str(path)
-    return parse_routing(_read(path, source), source)
+    text = _read(path, source)
+    if may_be_empty and not text.strip():
+        return {}
+    return parse_routing(text, source)
 
 
 def parse_routing(text: str, source: str) -> Mapping[str, DesiredDeployment]:
@@ -95,9 +109,10 @@ def parse_routing(text: str, source: str) -> Mapping[str, DesiredDeployment]:
     """
     document = _unwrap(_load(text, source), source)
     problems: list[Problem] = []
-    queues = {}
+    queues, temporal = {}, None
     try:
-        queues = _File.model_validate_json(json.dumps(document)).queues
+        file = _File.model_validate_json(json.dumps(document))
+        queues, temporal = file.queues, file.temporal
     except ValidationError as exc:
         problems.extend(_explain(error, source) for error in exc.errors())
         queues = _valid_queues(document)
@@ -106,7 +121,7 @@ def parse_routing(text: str, source: str) -> Mapping[str, DesiredDeployment]:
     problems.extend(_check_deployments(queues, source))
     if problems:
         raise RoutingFileError(problems)
-    return {key: _desired(key, queue) for key, queue in queues.items()}
+    return {key: _desired(key, queue, temporal) for key, queue in queues.items()}
 
 
 def _read(path: Path | str, source: str) -> str:
@@ -173,6 +188,8 @@ def _explain(error: ErrorDetails, source: str) -> Problem:
 def _keys_at(parents: list[str]) -> list[str]:
     inner: dict[str, type[_Part]] = {"builds": _Build, "routing": _Routing, "rollout": _Rollout}
     model: type[_Part] = _Queue if parents else _File
+    if parents == ["temporal"]:
+        model = _Temporal
     if len(parents) > 2:
         model = inner[parents[2]]
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -238,7 +255,7 @@ def _current_key(queue: _Queue) -> str:
     return next(iter(queue.builds)) if len(queue.builds) == 1 else ""
 
 
-def _desired(key: str, queue: _Queue) -> DesiredDeployment:
+def _desired(key: str, queue: _Queue, temporal: _Temporal | None) -> DesiredDeployment:
     builds = {name: build.identity for name, build in queue.builds.items()}
     ramping = builds[queue.routing.ramping] if queue.routing.ramping else None
     return DesiredDeployment(
@@ -249,4 +266,12 @@ def _desired(key: str, queue: _Queue) -> DesiredDeployment:
         mode=queue.rollout.mode,
         allow_ramp_down=queue.rollout.allow_ramp_down,
         task_queue=queue.task_queue or None,
+        place=_place(key, queue, temporal),
     )
+
+
+def _place(key: str, queue: _Queue, temporal: _Temporal | None) -> Place | None:
+    if temporal is None:
+        return None
+    task_queue = queue.task_queue or queue.workload or key
+    return Place(temporal.address, temporal.namespace, task_queue)

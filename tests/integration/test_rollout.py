@@ -15,6 +15,7 @@ from rollout_workers import (
     build,
     fast_server,
     fleet,
+    in_terminal,
     observed_until,
     start_fleet,
     start_orders,
@@ -235,16 +236,14 @@ async def test_retire_of_a_build_with_open_pinned_runs_names_them(client: Client
     assert f"needed-order-0 (run {order.first_execution_run_id})" in refused.err
 
 
-async def test_carry_out_when_another_changes_the_routing_plans_anew_and_names_them(
+async def test_carry_out_when_another_changes_the_routing_leaves_theirs_and_names_them(
     client: Client,
 ) -> None:
-    """A change between plan and call is noticed by the conflict token, and the plan made anew."""
+    """A change between plan and call is noticed by the conflict token; it stays, and the rollout ends."""
     name = "raced"
-    told, plans = Told(), 0
+    told = Told()
 
     def planner(observed: ObservedDeployment, _identity: str) -> Plan:
-        nonlocal plans
-        plans += 1
         found = plan_ramp(observed, "v2", 80)
         assert isinstance(found, Plan)
         return Plan(name, (Pause(timedelta(seconds=1), "test"), *found.steps))
@@ -253,22 +252,52 @@ async def test_carry_out_when_another_changes_the_routing_plans_anew_and_names_t
         await carry(client, name, promote("v1"))
         task = asyncio.create_task(told.rollout(client, name).carry_out(planner))
         await told.until("pause")
-        await client.workflow_service.set_worker_deployment_ramping_version(
-            SetWorkerDeploymentRampingVersionRequest(
-                namespace=client.namespace,
-                deployment_name=name,
-                build_id="v2",
-                percentage=77,
-                identity="another-person",
-            )
-        )
-        await task
+        await ramp_as_another_person(client, name, "v2", 77)
+        with pytest.raises(RolloutError) as failed:
+            await task
         seen = await observe(client, name)
 
-    assert plans == 2
-    assert "changed by 'another-person' meanwhile" in told.text
-    assert "v2' is ramping at 77 %" in told.text
-    assert seen.routing == Routing("v1", "v2", 80)
+    assert "changed by 'another-person' meanwhile" in str(failed.value)
+    assert "v2' is ramping at 77 %" in str(failed.value)
+    assert seen.routing == Routing("v1", "v2", 77)
+
+
+async def test_carry_out_of_another_plan_than_was_shown_changes_nothing(client: Client) -> None:
+    """What people agreed to is done or nothing: a rollback of a ramp that is gone is no other rollback."""
+    name = "shown"
+    async with build(client, name, "v1"), build(client, name, "v2"), build(client, name, "v3"):
+        for build_id in ("v1", "v2"):
+            await carry(client, name, promote(build_id))
+        await ramp_as_another_person(client, name, "v3", 40)
+        shown = plan_rollback(await observe(client, name))
+        await ramp_as_another_person(client, name, "", 0)
+        with pytest.raises(RolloutError, match=r"'another-person' meanwhile.*another one now"):
+            await (
+                Told()
+                .rollout(client, name)
+                .carry_out(
+                    lambda observed, identity: plan_rollback(observed, identity=identity),
+                    shown=shown,
+                )
+            )
+        seen = await observe(client, name)
+
+    assert seen.routing == Routing("v2")
+
+
+async def ramp_as_another_person(
+    client: Client, deployment: str, build_id: str, percentage: float
+) -> None:
+    """Change the ramp as somebody else would; an empty build ID ends it."""
+    await client.workflow_service.set_worker_deployment_ramping_version(
+        SetWorkerDeploymentRampingVersionRequest(
+            namespace=client.namespace,
+            deployment_name=deployment,
+            build_id=build_id,
+            percentage=percentage,
+            identity="another-person",
+        )
+    )
 
 
 async def test_apply_that_was_killed_in_the_middle_goes_on_where_it_stopped(
@@ -355,7 +384,8 @@ async def test_status_shows_a_row_for_each_build(client: Client) -> None:
     assert shown["v2"][2:5] == ["ramping", "10", "%"]
     assert shown["v1"][6:10] == ["1", "0", "1", "1"]
     (found,) = json.loads(data.out)
-    (sample,) = found["builds"][1]["open_pinned"]["sample"]
+    (old,) = (each for each in found["builds"] if each["build_id"] == "v1")
+    (sample,) = old["open_pinned"]["sample"]
     assert sample["workflow_id"] == "shown-order-0"
 
 
@@ -436,7 +466,7 @@ async def test_wait_for_pollers_that_are_not_there_ends_with_their_names(
         )
 
     assert waited.code == 1
-    assert "awaited/v1: as it should be" in waited.out
+    assert "awaited/v1: polled" in waited.out
     assert "not so after 1 s (--timeout)" in waited.err
     assert "with build ID 'v2'" in waited.err
 
@@ -464,6 +494,31 @@ async def test_change_in_a_terminal_asks_and_does_nothing_without_a_yes(client: 
     assert between.routing == Routing(None)
     assert agreed.code == 0, agreed.text
     assert after.routing == Routing("v1")
+
+
+async def test_interrupt_at_the_question_ends_the_command_at_once(client: Client) -> None:
+    """Ctrl-C where an answer is awaited is an answer: nothing is changed."""
+    name = "interrupted"
+    async with (
+        build(client, name, "v1"),
+        in_terminal(client, "rollout", "promote", name, "v1") as (command, _terminal),
+    ):
+        assert command.process.stdout
+        async with asyncio.timeout(40):
+            await command.process.stdout.readuntil(b"Go on?")
+        await until(lambda: state_of(command.process.pid), lambda state: state == "S")
+        command.process.send_signal(signal.SIGINT)
+        ended = await command.ended()
+        after = await observe(client, name)
+
+    assert ended.code == 130
+    assert "nothing was changed" in ended.err
+    assert after.routing == Routing(None)
+
+
+async def state_of(pid: int) -> str:
+    """Return the state of a process' main thread: ``S`` while it waits, as for a key."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def test_change_of_a_deployment_that_somebody_else_manages_is_refused_with_the_name(

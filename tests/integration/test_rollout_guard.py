@@ -60,8 +60,10 @@ async def test_guard_without_an_installed_file_or_a_removed_build_needs_no_serve
     same = await start_fleet(
         client, "rollout", "guard", "--installed", routing, "--next", routing, **nowhere
     )
+    piped = await start_fleet(client, "rollout", "guard", "--installed", "-", **nowhere)
 
     assert (await first.ended()).code == 0
+    assert (await piped.ended()).code == 0
     assert (await same.ended()).code == 0
 
 
@@ -128,8 +130,49 @@ async def test_guard_of_an_uninstallation_asks_for_open_runs_only(
 
     assert refused.code == 1
     assert "1 open run would have no workers: uninstalled-order-0" in refused.err
-    assert "helm rollback" in refused.err
+    assert "`helm upgrade` with the values in use" in refused.err
     assert allowed.code == 0, allowed.text
+
+
+async def test_guard_of_a_move_to_another_namespace_asks_the_one_that_is_left(
+    client: Client, tmp_path: Path
+) -> None:
+    """Runs that workers would leave behind are seen in their namespace, though settings name the new one."""
+    name, address = "moved", client.service_client.config.target_host
+    there = {"address": address, "namespace": client.namespace}
+    builds = {"blue": "v1"}
+    installed = write_routing(tmp_path / "a.json", name, builds, "blue", temporal=there)
+    elsewhere = {**there, "namespace": "elsewhere"}
+    wanted = write_routing(tmp_path / "b.json", name, builds, "blue", temporal=elsewhere)
+    guard = ("rollout", "guard", "--installed", installed, "--next", wanted)
+    async with build(client, name, "v1"):
+        await route(client, name, "v1")
+        (order,) = await start_orders(client, name)
+        await observed_until(client, name, lambda seen: seen.builds["v1"].open_runs.count == 1)
+        refused = await fleet(client, *guard, TEMPORAL_NAMESPACE="elsewhere")
+        await order.signal("finish")
+        await observed_until(client, name, lambda seen: not seen.builds["v1"].open_runs.count)
+        allowed = await fleet(client, *guard, TEMPORAL_NAMESPACE="elsewhere")
+
+    assert refused.code == 1
+    assert "moved-order-0" in refused.err
+    assert "namespace 'default' becomes 'elsewhere'" in refused.err
+    assert 'forceRemoveBuilds: ["moved/v1"]' in refused.err
+    assert allowed.code == 0, allowed.text
+
+
+async def test_guard_that_cannot_ask_says_what_it_did_not_do_and_the_way_around(
+    client: Client, tmp_path: Path
+) -> None:
+    """Without an answer nothing is allowed; people are told once what is waited for, and how to go on."""
+    installed = write_routing(tmp_path / "a.json", "unreachable", {"blue": "v1"}, "blue")
+    nowhere = {"TEMPORAL_ADDRESS": "127.0.0.1:1", "FLEET_CONNECTION_DEADLINE_SECONDS": "2"}
+    ended = await fleet(client, "rollout", "guard", "--installed", installed, **nowhere)
+
+    assert ended.code == 3
+    assert ended.err.count("waiting for Temporal at 127.0.0.1:1") == 1
+    assert "nothing was changed" in ended.err
+    assert "--no-hooks" in ended.err
 
 
 @pytest.mark.parametrize("behavior", [PINNED, AUTO])

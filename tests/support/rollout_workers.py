@@ -215,6 +215,7 @@ def write_routing(
     ramping: str = "",
     percentage: float = 0,
     mode: str = "all-at-once",
+    temporal: Mapping[str, str] | None = None,
 ) -> str:
     """Write a routing file; *builds* are build IDs by key. Returns its path."""
     queue = {
@@ -229,6 +230,7 @@ def write_routing(
     document = {
         "apiVersion": "temporal-fleet/v1",
         "release": "fleet",
+        **({"temporal": dict(temporal)} if temporal else {}),
         "queues": {deployment: queue},
     }
     file.write_text(json.dumps(document))
@@ -283,11 +285,19 @@ async def fleet(
     """Run ``fleet`` to its end; with an answer, it is asked in a terminal."""
     if answer is None:
         return await (await start_fleet(client, *arguments, **variables)).ended()
+    async with in_terminal(client, *arguments, **variables) as (command, terminal):
+        os.write(terminal, answer.encode())
+        return await command.ended()
+
+
+@asynccontextmanager
+async def in_terminal(
+    client: Client, *arguments: str, **variables: str
+) -> AsyncIterator[tuple[RunningCommand, int]]:
+    """Start ``fleet`` in a terminal; yields it and the file descriptor of what is typed."""
     ours, its = os.openpty()
     try:
-        command = await _start(client, arguments, variables, its)
-        os.write(ours, answer.encode())
-        return await command.ended()
+        yield await _start(client, arguments, variables, its), ours
     finally:
         os.close(its)
         os.close(ours)

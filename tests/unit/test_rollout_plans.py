@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_fleet.cli.rollout_plans import Change, Planned, print_plan, routing_after
+from temporal_fleet.cli.rollout_plans import Change, Planned, print_plan
 from temporal_fleet.versioning import (
     UNVERSIONED,
     ClearRamping,
@@ -19,6 +19,7 @@ from temporal_fleet.versioning import (
     SetRamping,
     Step,
 )
+from temporal_fleet.versioning.outcome import is_same_routing, routing_after
 
 
 def planned(plan: Plan | Refusal, routing: Routing) -> Planned:
@@ -42,6 +43,23 @@ def test_routing_after_steps_is_what_the_server_would_have(
 ) -> None:
     """The routing at the end follows from the steps as the server takes them."""
     assert routing_after(Routing("v1", "v2", 10), steps) == after
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (Routing("v1", "v2", 33.3), Routing("v1", "v2", 33.29999923706055), True),
+        (Routing(UNVERSIONED), Routing(None), True),
+        (Routing("v1", "v2", 10), Routing("v1", "v2", 11), False),
+        (Routing("v1", "v2", 10), Routing("v1", "v3", 10), False),
+        (Routing("v1"), Routing("v2"), False),
+    ],
+)
+def test_routing_is_the_same_however_the_server_writes_it(
+    one: Routing, other: Routing, same: bool
+) -> None:
+    """What the server makes of our own change is not taken for a change of somebody else."""
+    assert is_same_routing(one, other) == is_same_routing(other, one) == same
 
 
 def test_print_plan_shows_what_changes_like_a_diff(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from temporal_fleet.errors import ExitCode, RoutingFileError
 from temporal_fleet.routing_file import parse_routing, read_routing
-from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, RolloutMode, Routing
+from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, Place, RolloutMode, Routing
 
 FILE = {
     "apiVersion": "temporal-fleet/v1",
@@ -159,7 +159,7 @@ PROBLEMS = [
     ),
     pytest.param(
         json.dumps({**FILE, "x": 1}),
-        "x: is no key of a routing file (set in f.json). Known here: apiVersion, release, queues.",
+        "x: is no key of a routing file (set in f.json). Known here: apiVersion, release, temporal, queues.",
         id="unknown-key-at-the-top",
     ),
     pytest.param(
@@ -277,3 +277,30 @@ def test_routing_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xff")
     with pytest.raises(RoutingFileError, match="not UTF-8"):
         read_routing(tmp_path / "latin")
+
+
+def test_routing_file_that_says_where_workers_poll_tells_the_place_of_each() -> None:
+    """A task queue that is left to the workload is called as the workload, or the key, is."""
+    own: dict[str, dict[str, str]] = {
+        "a": {"taskQueue": "tasks", "workload": "w"},
+        "b": {"workload": "w"},
+        "c": {},
+    }
+    builds = {"blue": {"buildId": "1.4.0", "versioned": True}}
+    queues = {key: {"deployment": key, "builds": builds, **each} for key, each in own.items()}
+    temporal = {"address": "temporal:7233", "namespace": "shop"}
+    found = parse_routing(json.dumps({**FILE, "temporal": temporal, "queues": queues}), "f.json")
+
+    places = [each.place for each in found.values()]
+    assert places == [Place("temporal:7233", "shop", name) for name in ("tasks", "w", "c")]
+
+
+def test_routing_file_that_is_empty_is_a_mistake_unless_nothing_may_be_there(
+    tmp_path: Path,
+) -> None:
+    """An empty file stands for no task queues only for who says so."""
+    (tmp_path / "routing.json").write_text("\n")
+
+    with pytest.raises(RoutingFileError, match="is not JSON"):
+        read_routing(tmp_path / "routing.json")
+    assert read_routing(tmp_path / "routing.json", may_be_empty=True) == {}

@@ -42,6 +42,13 @@ STEADY = deployment(
     current=BLUE,
 )
 
+PROMOTED = deployment(
+    build(OLD, DRAINED, created=1, last_current=1),
+    build(BLUE, DRAINING, created=2, last_current=2),
+    build(GREEN, CURRENT, created=3, last_current=3),
+    current=GREEN,
+)
+
 
 def only_step(plan: Plan | Refusal) -> object:
     """Return the build and what happens to it, when that is all."""
@@ -81,8 +88,51 @@ def test_ramp_of_an_unknown_build_is_refused_with_what_was_meant() -> None:
 
 
 def test_ramp_of_unversioned_workers_that_are_not_there_is_refused() -> None:
-    """Unversioned workers are a target only when they poll."""
-    assert "no worker polls without a build ID" in reason_of(plan_ramp(STEADY, UNVERSIONED, 10))
+    """Unversioned workers are a target only when they poll; that they are described says nothing."""
+    gone = build(UNVERSIONED, pollers=0)
+    described = replace(STEADY, builds={**STEADY.builds, UNVERSIONED: gone})
+
+    for observed in (STEADY, described):
+        for plan in (
+            plan_ramp(observed, UNVERSIONED, 10),
+            plan_promote(observed, UNVERSIONED),
+            plan_rollback(observed, UNVERSIONED),
+        ):
+            reason = reason_of(plan)
+            assert "no worker polls without a build ID" in reason
+            assert reason.endswith("Polled now: 1.3.0, 1.5.0")
+
+
+def test_commands_take_the_word_that_unversioned_workers_are_shown_by() -> None:
+    """What is displayed can be typed, unless a build has that very ID."""
+    observed = deployment(build(BLUE, CURRENT), build(UNVERSIONED), current=BLUE)
+
+    assert only_step(plan_promote(observed, "unversioned")) == SetCurrent(UNVERSIONED, "")
+    assert only_step(plan_rollback(observed, "unversioned")) == SetCurrent(UNVERSIONED, "")
+    assert only_step(plan_ramp(observed, "unversioned", 5)) == SetRamping(UNVERSIONED, 5, "")
+    assert "Polled now: unversioned" in reason_of(plan_promote(observed, "9"))
+    taken = replace(observed, builds={**observed.builds, "unversioned": build("unversioned")})
+    assert only_step(plan_promote(taken, "unversioned")) == SetCurrent("unversioned", "")
+
+
+def test_promote_of_unversioned_workers_for_activities_alone_waits_for_the_others() -> None:
+    """Workflow tasks would wait for nobody, and the server does not look."""
+    workers = build(UNVERSIONED)
+    # The server names only what they poll.
+    activities = tuple(each for each in workers.task_queues if each.type == "activity")
+    observed = deployment(
+        build(BLUE, CURRENT), replace(workers, task_queues=activities), current=BLUE
+    )
+
+    plan = plan_promote(observed, UNVERSIONED)
+
+    assert isinstance(plan, Plan)
+    assert [type(step) for step in plan.steps] == [AwaitPollers, SetCurrent]
+    assert "nobody polls task queue 'orders' (workflow) for it now" in describe(plan.steps[0])
+    for rollback in (plan_rollback(observed), plan_rollback(observed, UNVERSIONED)):
+        reason = reason_of(rollback)
+        assert "nobody polls task queue 'orders' (workflow) for unversioned" in reason
+        assert reason.endswith("No other build is polled now")
 
 
 def test_ramp_of_the_current_build_is_refused() -> None:
@@ -94,8 +144,58 @@ def test_ramp_to_less_is_refused_until_allowed() -> None:
     """A command moves the ramp backwards only with its flag."""
     assert "is ramping at 25 %" in reason_of(plan_ramp(RAMPED, GREEN, 10))
     assert only_step(plan_ramp(RAMPED, GREEN, 10, allow_ramp_down=True)) == SetRamping(
-        GREEN, 10, ""
+        GREEN, 10, "", raises=False
     )
+
+
+def test_ramp_to_less_of_a_build_without_workers_waits_for_nobody() -> None:
+    """Who takes work away from a dead build is in a hurry."""
+    for dead in (build(GREEN, RAMPING, pollers=0), build(UNVERSIONED, RAMPING, pollers=0)):
+        observed = deployment(
+            build(BLUE, CURRENT), dead, current=BLUE, ramping=dead.build_id, percentage=50
+        )
+
+        plan = plan_ramp(observed, dead.build_id, 5, allow_ramp_down=True)
+
+        assert only_step(plan) == SetRamping(dead.build_id, 5, "", raises=False)
+
+
+def test_ramp_in_the_place_of_a_larger_one_is_refused_until_allowed() -> None:
+    """A build at 100 % does not lose it by a command that names another one."""
+    reason = reason_of(plan_ramp(RAMPED, OLD, 5))
+
+    assert "'1.5.0' is ramping at 25 %, and build ID '1.3.0' at 5 % would take its place" in reason
+    assert "20 % of new work would go back to build ID '1.4.0'" in reason
+    assert "--allow-ramp-down" in reason
+    for plan in (plan_ramp(RAMPED, OLD, 5, allow_ramp_down=True), plan_ramp(RAMPED, OLD, 25)):
+        assert isinstance(plan, Plan)
+        assert [type(step) for step in plan.steps] == [SetRamping]
+        assert "'1.5.0' loses its 25 % of new work" in plan.notes[0]
+
+
+def test_ramp_that_is_wrong_in_two_ways_is_told_both() -> None:
+    """Nobody has to mend one to learn of the next."""
+    refusal = plan_ramp(RAMPED, OLD, -1)
+
+    assert isinstance(refusal, Refusal)
+    assert len(refusal.reasons) == 2
+
+
+def test_ramp_of_unversioned_workers_to_0_ends_their_ramp() -> None:
+    """The server does not know a share of 0 for them, so that nothing is left to be done after it."""
+    ramped = deployment(
+        build(UNVERSIONED, RAMPING),
+        build(BLUE, CURRENT),
+        current=BLUE,
+        ramping=UNVERSIONED,
+        percentage=50,
+    )
+
+    assert "is ramping at 50 %" in reason_of(plan_ramp(ramped, UNVERSIONED, 0))
+    ended = plan_ramp(ramped, UNVERSIONED, 0, allow_ramp_down=True)
+    assert only_step(ended) == ClearRamping(UNVERSIONED, "")
+    assert isinstance(ended, Plan)
+    assert "nothing ramps" in ended.notes[0]
 
 
 def test_ramp_beyond_100_is_refused() -> None:
@@ -175,12 +275,7 @@ def test_rollback_mid_ramp_with_an_unpolled_current_build_tells() -> None:
 
 def test_rollback_goes_to_the_build_that_was_current_last() -> None:
     """Without a ramp the former current build takes over again, and that is said loudly."""
-    observed = deployment(
-        build(OLD, DRAINED, last_current=1),
-        build(BLUE, DRAINING, last_current=2),
-        build(GREEN, CURRENT, last_current=3),
-        current=GREEN,
-    )
+    observed = PROMOTED
 
     plan = plan_rollback(observed)
 
@@ -191,12 +286,8 @@ def test_rollback_goes_to_the_build_that_was_current_last() -> None:
 
 def test_rollback_to_a_build_that_nobody_polls_is_refused_with_candidates() -> None:
     """In a hurry nobody waits for workers: the refusal says which builds are ready."""
-    observed = deployment(
-        build(OLD, DRAINED, last_current=1),
-        build(BLUE, DRAINED, pollers=0, last_current=2),
-        build(GREEN, CURRENT, last_current=3),
-        current=GREEN,
-    )
+    gone = build(BLUE, DRAINED, pollers=0, last_current=2, created=2)
+    observed = replace(PROMOTED, builds={**PROMOTED.builds, BLUE: gone})
 
     for plan in (plan_rollback(observed), plan_rollback(observed, BLUE)):
         reason = reason_of(plan)
@@ -214,8 +305,80 @@ def test_rollback_of_the_first_build_goes_to_unversioned_workers_if_they_poll() 
     plan = plan_rollback(deployment(first, build(UNVERSIONED), current=BLUE))
     assert only_step(plan) == SetCurrent(UNVERSIONED, "")
     alone = deployment(first, current=BLUE)
-    assert "no build was current before" in reason_of(plan_rollback(alone))
-    assert "No other build is polled now" in reason_of(plan_rollback(alone))
+    described = deployment(first, build(UNVERSIONED, pollers=0), current=BLUE)
+    for observed in (alone, described):
+        assert "no build was current before" in reason_of(plan_rollback(observed))
+        assert "No other build is polled now" in reason_of(plan_rollback(observed))
+
+
+NO_WAY_BACK = [
+    pytest.param(
+        deployment(
+            build(OLD, DRAINED, created=1, last_current=1),
+            build(BLUE, CURRENT, created=2, last_current=4),
+            build(GREEN, DRAINING, created=3, last_current=3),
+            current=BLUE,
+        ),
+        "build ID '1.5.0' was current before build ID '1.4.0', but is not known to be older",
+        "Polled now: 1.3.0, 1.5.0",
+        id="rolled-back-to-the-build-before",
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED, CURRENT), build(BLUE, DRAINING, created=1, last_current=1)),
+        "build ID '1.4.0' was current before unversioned, but is not known to be older",
+        "Polled now: 1.4.0",
+        id="rolled-back-to-unversioned",
+    ),
+    pytest.param(
+        deployment(
+            build(BLUE, DRAINED, last_current=1),
+            build(GREEN, CURRENT, created=2, last_current=2),
+            current=GREEN,
+        ),
+        "build ID '1.4.0' was current before build ID '1.5.0', but is not known to be older",
+        "Polled now: 1.4.0",
+        id="age-unknown",
+    ),
+    pytest.param(
+        deployment(
+            build(BLUE, DRAINED, created=2, last_current=1),
+            build(GREEN, CURRENT, created=2, last_current=2),
+            current=GREEN,
+        ),
+        "build ID '1.4.0' was current before build ID '1.5.0', but is not known to be older",
+        "Polled now: 1.4.0",
+        id="same-age",
+    ),
+]
+
+
+@pytest.mark.parametrize(("observed", "expected", "candidates"), NO_WAY_BACK)
+def test_rollback_to_a_build_that_is_not_older_is_refused_until_named(
+    observed: ObservedDeployment, expected: str, candidates: str
+) -> None:
+    """A rollback that is carried out twice does not go forward to the bad build again."""
+    reason = reason_of(plan_rollback(observed))
+
+    assert expected in reason
+    assert reason.endswith(f"Name a build with --to. {candidates}")
+    newer = next(each for each in observed.builds.values() if each.status is not CURRENT)
+    assert only_step(plan_rollback(observed, newer.build_id)) == SetCurrent(newer.build_id, "")
+
+
+def test_rollback_to_the_ramping_build_is_refused_as_a_promotion() -> None:
+    """Nobody makes the new build current by a command that goes back."""
+    assert reason_of(plan_rollback(RAMPED, GREEN)) == (
+        "build ID '1.5.0' is ramping at 25 %, so making it current is no way back: that is promote: "
+        "fleet rollout promote orders 1.5.0. To end its ramp: fleet rollout rollback orders"
+    )
+    ramped = deployment(
+        build(UNVERSIONED, RAMPING),
+        build(BLUE, CURRENT),
+        current=BLUE,
+        ramping=UNVERSIONED,
+        percentage=5,
+    )
+    assert "promote orders unversioned." in reason_of(plan_rollback(ramped, "unversioned"))
 
 
 def test_rollback_to_a_build_that_never_was_current_has_a_note() -> None:

@@ -11,9 +11,11 @@ from simulated_server import NAME, SimulatedServer, build, deployment
 
 from temporal_fleet.versioning import (
     UNVERSIONED,
+    AwaitPollers,
     BuildStatus,
     DesiredDeployment,
     ObservedDeployment,
+    Pause,
     Plan,
     Refusal,
     Routing,
@@ -43,7 +45,7 @@ STEPS = ((), (10,), (25, 50), (5, 10, 75))
 CONDITIONS = tuple(
     itertools.product(
         (BuildStatus.INACTIVE, BuildStatus.DRAINING, BuildStatus.DRAINED),
-        (0, 1),  # pollers
+        (0, 1, "workflow", "activity"),  # pollers; or the type of tasks that nobody polls
         (0, 2),  # open pinned runs
         (0, 3),  # open runs
         (None, 7),  # minute in which it was last made current
@@ -59,19 +61,33 @@ def observations(draw: st.DrawFn) -> ObservedDeployment:
     current = draw(st.sampled_from([None, UNVERSIONED, *versioned] if versioned else [None]))
     others = [each for each in [*versioned, UNVERSIONED] if each != (current or UNVERSIONED)]
     ramping = draw(st.sampled_from([None, *others])) if versioned else None
+    percentage = draw(PERCENTAGES) if ramping else 0
+    if ramping == UNVERSIONED and not percentage:
+        # The server cannot say this.
+        ramping = None
     builds = []
     for build_id in known:
         status, pollers, pinned, runs, minute = draw(st.sampled_from(CONDITIONS))
         status = {current: BuildStatus.CURRENT, ramping: BuildStatus.RAMPING}.get(build_id, status)
         pinned = 0 if build_id == UNVERSIONED else pinned
         builds.append(
-            build(build_id, status, pollers=pollers, pinned=pinned, runs=runs, last_current=minute)
+            build(
+                build_id,
+                status,
+                pollers=pollers if isinstance(pollers, int) else 1,
+                unpolled=pollers if isinstance(pollers, str) else None,
+                pinned=pinned,
+                runs=runs,
+                # The current build was made current after all others.
+                last_current=9 if build_id == current else minute,
+                created=None if build_id == UNVERSIONED else draw(st.sampled_from([1, 2, 3])),
+            )
         )
     return deployment(
         *builds,
         current=current,
         ramping=ramping,
-        percentage=draw(PERCENTAGES) if ramping else 0,
+        percentage=percentage,
         version_cap=draw(st.sampled_from([2, 3, 100])),
     )
 
@@ -102,7 +118,9 @@ def ways(draw: st.DrawFn, desired: DesiredDeployment) -> tuple[list[float], time
 
 
 def same(now: Routing, wanted: Routing) -> bool:
-    """Return whether the server routes as wanted."""
+    """Return whether the server routes as wanted, as far as it can."""
+    if wanted.ramping == UNVERSIONED and not wanted.percentage:
+        wanted = Routing(wanted.current)
     return (
         (now.current or UNVERSIONED) == (wanted.current or UNVERSIONED)
         and now.ramping == wanted.ramping
@@ -177,17 +195,83 @@ def test_plan_of_routing_interrupted_anywhere_resumes_to_the_same_end(
 
 
 @EXAMPLES
+@given(observations(), wishes(), st.data())
+def test_plan_of_routing_waits_for_workers_before_any_change_or_after_a_pause(
+    observed: ObservedDeployment, desired: DesiredDeployment, data: st.DataObject
+) -> None:
+    """A change is not begun before it is known that the rest can be done."""
+    steps, pause = data.draw(ways(desired))
+    plan = plan_routing(desired, observed, ramp_steps=steps, pause=pause)
+    assume(isinstance(plan, Plan))
+    assert isinstance(plan, Plan)
+
+    kinds = [type(each) for each in plan.steps]
+    begun = next((at for at, kind in enumerate(kinds) if kind is not AwaitPollers), len(kinds))
+    late = [at for at, kind in enumerate(kinds) if kind is AwaitPollers and at > begun]
+    assert all(kinds[at - 1] is Pause for at in late)
+
+
+@EXAMPLES
 @given(observations(), wishes())
-def test_plan_of_routing_with_more_builds_than_the_server_keeps_is_refused(
+def test_plan_of_routing_whose_workers_never_come_changes_nothing(
+    observed: ObservedDeployment, desired: DesiredDeployment
+) -> None:
+    """When a wait fails, nobody has lost work by then."""
+    plan = plan_routing(desired, observed)
+    assume(isinstance(plan, Plan))
+    assert isinstance(plan, Plan)
+    server = SimulatedServer(observed, desired.allow_ramp_down)
+
+    try:
+        server.run(plan)
+    except TimeoutError:
+        assert server.observed == observed
+    else:
+        assert same(server.observed.routing, desired.routing)
+
+
+@EXAMPLES
+@given(observations())
+def test_rollback_carried_out_twice_does_not_return_to_the_build_that_was_left(
+    observed: ObservedDeployment,
+) -> None:
+    """A job that is started again does not undo what it did."""
+    polled = {
+        key: replace(each, task_queues=build(key).task_queues)
+        for key, each in observed.builds.items()
+    }
+    observed = replace(observed, builds=polled, routing=Routing(observed.routing.current))
+    plan = plan_rollback(observed)
+    if isinstance(plan, Refusal):
+        assert plan.reasons
+        return
+    server = SimulatedServer(observed)
+    server.run(plan)
+
+    assert isinstance(plan_rollback(server.observed), Refusal)
+
+
+def has_room(observed: ObservedDeployment, desired: DesiredDeployment) -> bool:
+    """Return whether all builds that are wanted can be known, once what is done is deleted."""
+    needed = {
+        each.build_id
+        for each in observed.builds.values()
+        if each.has_pollers or isinstance(plan_retire(observed, each.build_id), Refusal)
+    }
+    return len((needed | set(desired.builds.values())) - {UNVERSIONED}) <= observed.version_cap
+
+
+@EXAMPLES
+@given(observations(), wishes())
+def test_plan_of_routing_with_more_builds_than_the_server_can_make_room_for_is_refused(
     observed: ObservedDeployment, desired: DesiredDeployment
 ) -> None:
     """No build is planned for that could not register."""
-    known = set(observed.builds) - {UNVERSIONED}
-    new = set(desired.builds.values()) - {UNVERSIONED} - known
+    new = set(desired.builds.values()) - {UNVERSIONED} - set(observed.builds)
 
     plan = plan_routing(desired, observed)
 
-    if new and len(known | new) > observed.version_cap:
+    if new and not has_room(observed, desired):
         assert isinstance(plan, Refusal)
         assert any(f"takes {observed.version_cap} at most" in reason for reason in plan.reasons)
     elif isinstance(plan, Refusal):
@@ -228,7 +312,7 @@ def test_commands_carried_out_never_route_unsafely_and_have_their_effect(
         if isinstance(plan, Refusal):
             assert plan.reasons
             continue
-        server = SimulatedServer(observed, starts=frozenset(observed.builds))
+        server = SimulatedServer(observed, starts=frozenset({*observed.builds, UNVERSIONED}))
 
         server.run(plan)
 

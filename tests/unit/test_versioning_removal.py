@@ -12,6 +12,7 @@ from temporal_fleet.versioning import (
     DesiredDeployment,
     ObservedDeployment,
     OpenRuns,
+    Place,
     RemovalVerdict,
     Routing,
     plan_removal,
@@ -216,3 +217,40 @@ def test_removal_of_one_task_queue_is_judged_as_an_uninstallation_of_it() -> Non
     verdict = plan_removal({"orders": values(blue=BLUE), "mail": mail}, {"mail": mail}, observed)
 
     assert "1 open run would have no workers" in told(verdict)
+
+
+HERE = Place("temporal:7233", "shop", "orders")
+
+
+@pytest.mark.parametrize(
+    ("there", "told_as"),
+    [
+        (replace(HERE, address="other:7233"), "address 'temporal:7233' becomes 'other:7233'"),
+        (replace(HERE, namespace="shop2"), "namespace 'shop' becomes 'shop2'"),
+        (replace(HERE, task_queue="parcels"), "task queue 'orders' becomes 'parcels'"),
+    ],
+    ids=["address", "namespace", "task-queue"],
+)
+def test_removal_by_a_move_of_the_workers_is_refused_while_any_run_is_open(
+    there: Place, told_as: str
+) -> None:
+    """Workers that would poll elsewhere are gone where their runs are, though their build stays listed."""
+    here, moved = replace(GREEN_ONLY, place=HERE), replace(GREEN_ONLY, place=there)
+    green = replace(build(GREEN, CURRENT), open_runs=OpenRuns(2))
+    busy, idle = (deployment(each, current=GREEN) for each in (green, build(GREEN, CURRENT)))
+
+    assert removed_builds({"orders": here}, {"orders": moved}) == {NAME: {GREEN}}
+    refused = judge(busy, here, moved)
+    assert "2 open runs would have no workers" in told(refused)
+    assert told_as in told(refused)
+    assert not judge(idle, here, moved).is_refused
+    assert not judge(busy, here, moved, f"orders/{GREEN}").is_refused
+
+
+@pytest.mark.parametrize("unknown", ["installed", "wanted"])
+def test_removal_where_a_release_does_not_say_where_it_polls_is_none(unknown: str) -> None:
+    """What an older release did not write down is no move."""
+    known, silent = replace(GREEN_ONLY, place=HERE), GREEN_ONLY
+    installed, wanted = (silent, known) if unknown == "installed" else (known, silent)
+
+    assert removed_builds({"orders": installed}, {"orders": wanted}) == {}

@@ -11,13 +11,16 @@ from temporal_fleet.versioning import (
     UNVERSIONED,
     BuildStatus,
     DesiredDeployment,
+    ObservedBuild,
     ObservedDeployment,
     Plan,
     Refusal,
     Routing,
+    SetRamping,
     describe,
     describe_routing,
     plan_routing,
+    unpolled_by_unversioned,
 )
 
 BLUE, GREEN, RED = "1.4.0", "1.5.0", "1.6.0"
@@ -74,7 +77,7 @@ ROUTINGS = [
     pytest.param(
         NOBODY,
         values(BLUE, GREEN, 10),
-        ["wait blue", "current blue", "wait green", "green 10 %"],
+        ["wait blue", "wait green", "current blue", "green 10 %"],
         id="first-install-with-ramp",
     ),
     pytest.param(NOBODY, values(UNVERSIONED, builds=[UNVERSIONED]), [], id="never-versioned"),
@@ -123,20 +126,81 @@ ROUTINGS = [
     pytest.param(
         blue_green(50),
         values(RED, builds=[BLUE, GREEN, RED]),
-        ["end green", "wait red", "current red"],
+        ["wait red", "end green", "current red"],
         id="another-build",
     ),
     pytest.param(
         blue_green(50),
         values(BLUE, RED, 5, [BLUE, GREEN, RED]),
-        ["end green", "wait red", "red 5 %"],
+        ["wait red", "red 5 %"],
         id="another-ramp",
     ),
     pytest.param(
         blue_green(50),
         values(GREEN, RED, 5, [BLUE, GREEN, RED]),
-        ["current green", "wait red", "red 5 %"],
+        ["wait red", "current green", "red 5 %"],
         id="promote-and-ramp-the-next",
+    ),
+    pytest.param(
+        deployment(
+            build(BLUE, CURRENT),
+            build(GREEN, RAMPING),
+            build(RED),
+            current=BLUE,
+            ramping=GREEN,
+            percentage=50,
+        ),
+        values(RED, UNVERSIONED, 5, [BLUE, GREEN, RED, UNVERSIONED]),
+        ["wait unversioned", "end green", "current red", "unversioned 5 %"],
+        id="another-build-and-another-ramp",
+    ),
+    pytest.param(
+        replace(blue_green(50), builds={**blue_green(50).builds, RED: build(RED)}),
+        values(RED, GREEN, 50, [BLUE, GREEN, RED]),
+        ["current red"],
+        id="another-build-beside-the-same-ramp",
+    ),
+    pytest.param(
+        deployment(build(BLUE, CURRENT), build(GREEN, unpolled="workflow"), current=BLUE),
+        values(GREEN),
+        ["wait green", "current green"],
+        id="partly-polled",
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED, unpolled="workflow"), build(BLUE, CURRENT), current=BLUE),
+        values(UNVERSIONED, builds=[UNVERSIONED, BLUE]),
+        ["wait unversioned", "current unversioned"],
+        id="back-to-unversioned-workers-for-activities-alone",
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED), build(BLUE, CURRENT), current=BLUE),
+        values(BLUE, UNVERSIONED, 0, [UNVERSIONED, BLUE]),
+        [],
+        id="unversioned-at-0",
+    ),
+    pytest.param(
+        deployment(
+            build(UNVERSIONED, RAMPING, pollers=0),
+            build(BLUE, CURRENT),
+            current=BLUE,
+            ramping=UNVERSIONED,
+            percentage=50,
+        ),
+        replace(values(BLUE, UNVERSIONED, 0, [UNVERSIONED, BLUE]), allow_ramp_down=True),
+        ["end unversioned"],
+        id="unversioned-down-to-0",
+    ),
+    pytest.param(
+        blue_green(50, pollers=0),
+        replace(values(BLUE, GREEN, 5), allow_ramp_down=True),
+        ["green 5 %"],
+        id="ramp-down-unpolled",
+    ),
+    pytest.param(
+        blue_green(50, pollers=0),
+        replace(values(BLUE, GREEN, 0), allow_ramp_down=True),
+        ["green 0 %"],
+        id="ramp-down-to-0-unpolled",
     ),
 ]
 
@@ -213,6 +277,34 @@ PROGRESSIVE = [
         id="to-a-share",
     ),
     pytest.param(blue_green(50), values(BLUE, GREEN, 50), [10, 50], [], id="at-the-share"),
+    pytest.param(
+        blue_green(10),
+        values(BLUE, GREEN, 50),
+        [10, 50],
+        ["pause for 5 min", "wait green", "green 50 %"],
+        id="to-a-share-resumed",
+    ),
+    pytest.param(
+        blue_green(10, pollers=0),
+        values(BLUE, GREEN, 50),
+        [10, 50],
+        ["wait green", "pause for 5 min", "wait green", "green 50 %"],
+        id="resumed-unpolled",
+    ),
+    pytest.param(
+        blue_green(50),
+        replace(values(BLUE, GREEN, 10), allow_ramp_down=True),
+        [5, 10],
+        ["green 10 %"],
+        id="down-to-a-share",
+    ),
+    pytest.param(
+        blue_green(50),
+        values(RED, builds=[BLUE, GREEN, RED]),
+        [10, 100],
+        ["wait red", "red 10 %", "pause for 5 min", "wait red", "current red"],
+        id="instead-of-another-ramp",
+    ),
     pytest.param(
         deployment(build(GREEN, CURRENT), current=GREEN),
         values(GREEN),
@@ -320,6 +412,56 @@ def test_plan_with_smaller_percentage_is_refused_until_allowed() -> None:
     assert steps_of(plan_routing(replace(desired, allow_ramp_down=True), observed))
 
 
+@pytest.mark.parametrize(
+    ("share", "allowed"), [(5, True), (50, False), (100, False)], ids=["less", "same", "more"]
+)
+def test_plan_of_a_share_says_whether_it_rises(share: float, allowed: bool) -> None:
+    """Who carries a plan out needs workers only for a build that gets more."""
+    plan = plan_routing(values(BLUE, GREEN, share), blue_green(50), allow_ramp_down=allowed)
+
+    assert isinstance(plan, Plan)
+    assert [step.raises for step in plan.steps if isinstance(step, SetRamping)] == (
+        [] if share == 50 else [share > 50]
+    )
+
+
+def test_plan_that_ends_a_ramp_by_values_needs_no_permission() -> None:
+    """Leaving routing.ramping empty is the documented way back, whatever the share is."""
+    assert [short(each) for each in steps_of(plan_routing(values(BLUE), blue_green(100)))] == [
+        "end green"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("builds", "expected"),
+    [
+        pytest.param([build(UNVERSIONED)], [], id="all"),
+        pytest.param([build(UNVERSIONED, unpolled="workflow")], ["workflow"], id="activities"),
+        pytest.param([build(UNVERSIONED, pollers=0)], ["workflow", "activity"], id="gone"),
+        pytest.param([], ["workflow", "activity"], id="never-seen"),
+    ],
+)
+def test_unversioned_workers_have_to_poll_what_the_current_build_has_registered(
+    builds: list[ObservedBuild], expected: list[str]
+) -> None:
+    """Nobody registers for unversioned workers, so the current build says what they take over."""
+    observed = deployment(build(BLUE, CURRENT, unpolled="activity"), *builds, current=BLUE)
+
+    assert [each.type for each in unpolled_by_unversioned(observed)] == expected
+    assert unpolled_by_unversioned(replace(observed, routing=Routing(None))) == ()
+    assert unpolled_by_unversioned(replace(observed, routing=Routing(UNVERSIONED))) == ()
+
+
+def test_build_is_polled_only_when_all_types_of_its_tasks_are() -> None:
+    """A build without workers for workflows is not ready, although it has workers."""
+    partly = build(BLUE, unpolled="workflow")
+
+    assert build(BLUE).is_polled
+    assert not partly.is_polled
+    assert partly.has_pollers
+    assert not ObservedBuild(BLUE, BuildStatus.INACTIVE).is_polled
+
+
 def test_plan_that_ramps_the_current_build_is_refused_until_allowed() -> None:
     """Values from before a promotion do not undo it."""
     observed = deployment(
@@ -341,35 +483,86 @@ def test_plan_under_a_manager_is_refused_unless_it_is_us_or_nothing_is_to_be_don
     assert steps_of(plan_routing(values(BLUE), observed)) == []
 
 
-def full(drained: int) -> ObservedDeployment:
-    """Return a server at its cap, with so many builds that could be deleted."""
-    done = [build(f"old-{number}", DRAINED, pollers=0) for number in range(drained)]
-    busy = [build(f"busy-{number}", DRAINED, pollers=0, pinned=1) for number in range(9 - drained)]
+def full(*done: ObservedBuild, polled: bool = False) -> ObservedDeployment:
+    """Return a server at its cap of 10, with these builds and others that are still needed."""
+    pollers, pinned = (1, 0) if polled else (0, 1)
+    busy = [
+        build(f"busy-{number}", DRAINED, pollers=pollers, pinned=pinned)
+        for number in range(9 - len(done))
+    ]
     return deployment(build(BLUE, CURRENT), *done, *busy, current=BLUE, version_cap=10)
 
 
-def test_plan_beyond_the_version_cap_is_refused_and_names_what_can_be_deleted() -> None:
-    """A build that could not register is refused before it is deployed."""
-    reasons = reasons_of(plan_routing(values(GREEN), full(2)))
+OLD = build("old", DRAINED, pollers=0, drained=7)
+OLDER = build("older", DRAINED, pollers=0, drained=3)
+NEVER_USED = build("unused", pollers=0, created=5)
+
+
+@pytest.mark.parametrize(
+    ("done", "named"),
+    [
+        pytest.param([OLD, OLDER], "(older, old)", id="drained"),
+        pytest.param([NEVER_USED], "(unused)", id="inactive"),
+        pytest.param([OLD, NEVER_USED, OLDER], "(older, unused, old)", id="both"),
+    ],
+)
+def test_plan_beyond_the_version_cap_notes_which_builds_the_server_may_delete_by_itself(
+    done: list[ObservedBuild], named: str
+) -> None:
+    """What the server does by itself is no reason to refuse, but people hear of it."""
+    notes = notes_of(plan_routing(values(GREEN), full(*done)))
+
+    assert (
+        "would have 11 versions, and the server takes 10 at most. It makes room by itself" in notes
+    )
+    assert named in notes
+
+
+NEEDED = [
+    pytest.param(full(), [GREEN], "No build can be deleted now", id="open-pinned-runs"),
+    pytest.param(full(polled=True), [GREEN], "No build can be deleted now", id="polled"),
+    pytest.param(
+        full(build("draining", BuildStatus.DRAINING, pollers=0)),
+        [GREEN],
+        "No build can be deleted now",
+        id="draining",
+    ),
+    pytest.param(
+        full(build("inactive", pollers=0, pinned=1)), [GREEN], "No build can", id="inactive-pinned"
+    ),
+    pytest.param(
+        replace(full(), builds={**full().builds, UNVERSIONED: build(UNVERSIONED, pollers=0)}),
+        [GREEN],
+        "No build can be deleted now",
+        id="unversioned-has-no-record",
+    ),
+    pytest.param(full(NEVER_USED), [GREEN, "unused"], "No build can be deleted", id="wanted"),
+    pytest.param(full(OLD), [GREEN, RED], "No build but old can be deleted now", id="too-few"),
+]
+
+
+@pytest.mark.parametrize(("observed", "builds", "expected"), NEEDED)
+def test_plan_beyond_the_version_cap_without_enough_to_delete_is_refused(
+    observed: ObservedDeployment, builds: list[str], expected: str
+) -> None:
+    """A build that could not register is refused before it is deployed; what is needed makes no room."""
+    reasons = reasons_of(plan_routing(values(BLUE, builds=[BLUE, *builds]), observed))
 
     assert "keeps 10 versions" in reasons
-    assert "takes 10 at most, so that the workers of '1.5.0' could not register" in reasons
-    assert "Delete at least 1 of the drained builds (old-0, old-1): fleet rollout retire" in reasons
-
-
-def test_plan_beyond_the_version_cap_with_nothing_to_delete_says_so() -> None:
-    """Builds with open pinned runs are never offered for deletion."""
-    reasons = reasons_of(plan_routing(values(GREEN), full(0)))
-
-    assert "No build can be deleted now" in reasons
+    assert "takes 10 at most, so that the workers of '1.5.0'" in reasons
+    assert expected in reasons
     assert "busy-" not in reasons
 
 
 def test_plan_near_the_version_cap_has_a_note() -> None:
     """People hear of the cap before it stops them."""
-    observed = replace(full(2), version_cap=11)
+    observed = replace(full(OLD), version_cap=11)
+    desired = values(BLUE, builds=[BLUE])
 
-    assert "10 of 11 versions" in notes_of(plan_routing(values(BLUE, builds=[BLUE]), observed))
+    notes = notes_of(plan_routing(desired, observed))
+    assert "10 of 11 versions. Could be deleted (old): fleet rollout retire" in notes
+    busy = notes_of(plan_routing(desired, replace(full(), version_cap=11)))
+    assert "10 of 11 versions, and no build can be deleted now" in busy
     roomy = replace(observed, version_cap=100)
     assert "versions" not in notes_of(plan_routing(values(BLUE, builds=[BLUE]), roomy))
 
@@ -432,6 +625,34 @@ NOTES = [
         id="task-queue-dropped",
     ),
     pytest.param(blue_green(), values(BLUE, GREEN, 100), "does not make it current", id="ramp-100"),
+    pytest.param(
+        blue_green(50),
+        values(BLUE, RED, 5, [BLUE, GREEN, RED]),
+        "build ID '1.5.0' loses its 50 % of new work: the server lets one build ramp at a time, and "
+        "build ID '1.6.0' takes its place at 5 %",
+        id="another-ramp",
+    ),
+    pytest.param(
+        blue_green(0), values(BLUE, RED, 5, [BLUE, GREEN, RED]), "", id="another-ramp-at-0"
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED), build(BLUE, CURRENT), current=BLUE),
+        values(BLUE, UNVERSIONED, 0, [BLUE, UNVERSIONED]),
+        "unversioned is to ramp at 0 %: to the server this means that nothing ramps",
+        id="unversioned-at-0",
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED, unpolled="workflow"), build(BLUE, CURRENT), current=BLUE),
+        values(BLUE, UNVERSIONED, 10, [BLUE, UNVERSIONED]),
+        "unversioned workers do not poll task queue 'orders' (workflow), which build ID '1.4.0' has",
+        id="unversioned-partly",
+    ),
+    pytest.param(
+        deployment(build(UNVERSIONED, pollers=0), build(BLUE, CURRENT), current=BLUE),
+        values(BLUE, UNVERSIONED, 10, [BLUE, UNVERSIONED]),
+        "",
+        id="unversioned-not-at-all-is-a-wait",
+    ),
     pytest.param(
         replace(blue_green(), update_in_progress=True),
         values(BLUE),

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
     from temporal_fleet.settings import LoadedSettings, Settings
+    from temporal_fleet.versioning import Place
 
 _DEADLINE = timedelta(seconds=10)
 """How long a person waits for a server; a worker waits longer for one that is being started."""
+_SAY_INTERVAL = timedelta(seconds=30)
 
 
 def with_client(
-    use: Callable[[Client], Awaitable[None]], *, deadline: timedelta = _DEADLINE
+    use: Callable[[Client], Awaitable[None]],
+    *,
+    deadline: timedelta | None = None,
+    place: Place | None = None,
 ) -> None:
     """Connect as the settings say and run *use* with the client.
 
     Args:
         use: What to do with the client.
-        deadline: How long to try to connect, unless the settings say.
+        deadline: How long to try to connect, unless the settings say; None = as long as a person waits.
+        place: Whose server and namespace to use instead of those of the settings.
 
     Raises:
         SettingsError: When settings are wrong.
@@ -32,7 +41,12 @@ def with_client(
     from temporal_fleet.log_format import configure_logging
     from temporal_fleet.settings import load_settings
 
-    settings = _for_commands(load_settings(), deadline)
+    settings = _for_commands(load_settings(), _DEADLINE if deadline is None else deadline)
+    if place:
+        there = {"address": place.address, "namespace": place.namespace}
+        settings = settings.model_copy(
+            update={"temporal": settings.temporal.model_copy(update=there)}
+        )
     configure_logging(settings.log, workload="fleet", deployment="fleet", build_id=None)
     asyncio.run(_use(settings, use))
 
@@ -48,8 +62,28 @@ async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> 
         runtime=Runtime.default(),
         identity=settings.connection.identity or default_identity("fleet"),
         data_converter=data_converter(),
+        on_failure=_Waiting(settings.temporal.address),
     )
     await use(await connector.connect())
+
+
+class _Waiting:
+    """Tells people what is waited for: at once when the reason changes, and now and then after that."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._began = time.monotonic()
+        self._reason, self._said = "", 0.0
+
+    def __call__(self, reason: str, _pause: timedelta) -> None:
+        now = time.monotonic()
+        if reason == self._reason and now - self._said < _SAY_INTERVAL.total_seconds():
+            return
+        self._reason, self._said = reason, now
+        click.echo(
+            f"{now - self._began:6.1f} s  waiting for Temporal at {self._address}: {reason}",
+            err=True,
+        )
 
 
 def _for_commands(loaded: LoadedSettings, deadline: timedelta) -> Settings:

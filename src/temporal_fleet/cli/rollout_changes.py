@@ -223,7 +223,8 @@ def promote(deployment: str, build_id: str | None, yes: bool, poller_timeout: ti
 def rollback(deployment: str, to: str | None, yes: bool, poller_timeout: timedelta) -> int:
     """End the ramp; without one, go back to the build that was current before.
 
-    Runs that are pinned to the bad build stay there: `fleet rollout recover` moves them.
+    It goes to an older build only, so that a second rollback does not undo the first. Runs that are
+    pinned to the bad build stay there: `fleet rollout recover` moves them.
     """
     from temporal_fleet.versioning import plan_rollback
 
@@ -325,33 +326,36 @@ async def _change(
     if not confirm("Go on?", yes=yes):
         click.echo("nothing was changed", err=True)
         return 1
-    return await carry_out(server, changes, poller_timeout=poller_timeout)
+    return await carry_out(server, plans, poller_timeout=poller_timeout)
 
 
 async def _check_manual(
     server: Server, checked: Sequence[tuple[DesiredDeployment, Change]], timeout: timedelta
 ) -> int:
     """Wait until every build is polled and show the plan, which people may carry out."""
-    codes = [await _check_polled(server, desired, change, timeout) for desired, change in checked]
+    import asyncio
+
+    codes = await asyncio.gather(
+        *(
+            _check_polled(server, change, build_id, timeout)
+            for desired, change in checked
+            for build_id in desired.builds.values()
+        )
+    )
     for planned in await make_plans(server, [change for _, change in checked]):
         print_plan(planned)
         click.echo(f"  {_HELD_BY_PEOPLE}")
     return max(codes, default=0)
 
 
-async def _check_polled(
-    server: Server, desired: DesiredDeployment, change: Change, timeout: timedelta
-) -> int:
+async def _check_polled(server: Server, change: Change, build_id: str, timeout: timedelta) -> int:
     from temporal_fleet.rollout import PollersCheck, wait_until
 
     say = teller(change.deployment)
-    code = 0
-    for build_id in desired.builds.values():
-        check = PollersCheck(server, change.deployment, build_id, task_queues=change.task_queues)
-        missing = await wait_until(check, timeout=timeout, name="poller timeout", progress=say)
-        if missing:
-            say(f"FAILED: {'; '.join(missing)}. {check.cure()}", err=True)
-            code = 1
-        else:
-            say(f"build ID '{build_id}' is polled")
-    return code
+    check = PollersCheck(server, change.deployment, build_id, task_queues=change.task_queues)
+    missing = await wait_until(check, timeout=timeout, name="poller timeout", progress=say)
+    if missing:
+        say(f"FAILED: {'; '.join(missing)}. {check.cure()}", err=True)
+        return 1
+    say(f"build ID '{build_id}' is polled")
+    return 0

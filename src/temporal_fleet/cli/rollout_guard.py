@@ -16,19 +16,26 @@ from temporal_fleet.cli.rollout_options import (
     unversioned_task_queues,
     with_server,
 )
+from temporal_fleet.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
     from temporal_fleet.rollout import Server
-    from temporal_fleet.versioning import DesiredDeployment, ObservedDeployment, RemovalVerdict
+    from temporal_fleet.versioning import (
+        DesiredDeployment,
+        ObservedDeployment,
+        Place,
+        RemovalVerdict,
+    )
 
 _PATIENCE = timedelta(minutes=1)
-_FORCE = (
-    "Nothing was changed. To remove them all the same, and lose that work: list them in "
-    "hooks.guard.forceRemoveBuilds (guard --force), or use helm's --no-hooks"
-)
 _UNINSTALLING = (
-    "Helm now shows the release as uninstalling; `helm rollback RELEASE REVISION` with the newest "
-    "revision takes that back"
+    "After a refused `helm uninstall` the release is called uninstalling, although nothing was deleted: "
+    "`helm upgrade` with the values in use makes it deployed again"
+)
+_NOT_ASKED = (
+    "Temporal could not be asked which builds still have work, so nothing was changed. If this release "
+    "never worked, or its work does not matter: helm's --no-hooks, which leaves out every check and the "
+    "routing"
 )
 
 
@@ -69,13 +76,15 @@ def guard(
     """
     from temporal_fleet.versioning import removed_builds
 
-    if installed != "-" and not Path(installed).exists():
+    missing = installed != "-" and not Path(installed).exists()
+    before = {} if missing else read_routing_file(installed, may_be_empty=True)
+    if not before:
         click.echo("nothing is installed, so nothing can be lost")
         return 0
-    before = read_routing_file(installed)
     after = read_routing_file(wanted) if wanted else {}
     removed = removed_builds(before, after)
     if not removed:
+        _print_unused(forced)
         click.echo("no build is removed")
         return 0
     names = {
@@ -88,7 +97,20 @@ def guard(
         observed = await _observe(server, removed, names)
         return _judge(before, after, observed, forced)
 
-    return with_server(use, patience=_PATIENCE)
+    try:
+        return with_server(use, patience=_PATIENCE, place=_left(before, after))
+    except ConnectionFailedError as error:
+        raise ConnectionFailedError(f"{error}. {_NOT_ASKED}") from error
+
+
+def _left(
+    before: Mapping[str, DesiredDeployment], after: Mapping[str, DesiredDeployment]
+) -> Place | None:
+    """Return the server and namespace that a change leaves, which is where its runs are; None = it stays."""
+    places = [each.place for each in before.values()]
+    then = {(each.place.address, each.place.namespace) for each in after.values() if each.place}
+    gone = (place for place in places if place and (place.address, place.namespace) not in then)
+    return next(gone, None) if then else None
 
 
 async def _observe(
@@ -121,7 +143,14 @@ def _judge(
     _print(verdict)
     if not verdict.is_refused:
         return 0
-    click.echo(_FORCE if after else f"{_FORCE}. {_UNINSTALLING}", err=True)
+    named = ", ".join(f'"{each.name}"' for each in verdict.refused)
+    click.echo(
+        "Nothing was changed. To go on all the same and lose that work: upgrade with "
+        f"hooks.guard.forceRemoveBuilds: [{named}] (here: guard --force), or use helm's --no-hooks",
+        err=True,
+    )
+    if not after:
+        click.echo(_UNINSTALLING, err=True)
     return 1
 
 
@@ -132,9 +161,13 @@ def _print(verdict: RemovalVerdict) -> None:
         click.echo(f"{each.name} goes because it is FORCED, although:")
         for reason in each.reasons:
             click.echo(f"  - {reason}")
-    for name in verdict.unused_force:
-        click.echo(f"--force {name}: it is not removed, or nothing is in its way")
+    _print_unused(verdict.unused_force)
     for each in verdict.refused:
         click.echo(f"{each.name} must not go:", err=True)
         for reason in each.reasons:
             click.echo(f"  - {reason}", err=True)
+
+
+def _print_unused(names: Collection[str]) -> None:
+    for name in names:
+        click.echo(f"--force {name}: it is not removed, or nothing is in its way")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from temporal_fleet.rollout import Server
-    from temporal_fleet.versioning import DesiredDeployment
+    from temporal_fleet.versioning import DesiredDeployment, Place
 
 ResultT = TypeVar("ResultT")
 
@@ -66,15 +67,25 @@ def require_person(*, yes: bool) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Return whether to go on."""
-    return yes or click.confirm(question)
+    """Return whether to go on; Ctrl-C ends the command at once."""
+    if yes:
+        return True
+    # The event loop's handler would only cancel a task, which cannot notice while this waits for a key.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        click.echo("\nnothing was changed", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def read_routing_file(path: str) -> Mapping[str, DesiredDeployment]:
-    """Return what a routing file desires, by key of the task queue."""
+def read_routing_file(path: str, *, may_be_empty: bool = False) -> Mapping[str, DesiredDeployment]:
+    """Return what a routing file desires, by key of the task queue; see `read_routing`."""
     from temporal_fleet.routing_file import read_routing
 
-    return read_routing(path)
+    return read_routing(path, may_be_empty=may_be_empty)
 
 
 def unversioned_task_queues(desired: DesiredDeployment, named: Collection[str]) -> tuple[str, ...]:
@@ -92,13 +103,17 @@ def unversioned_task_queues(desired: DesiredDeployment, named: Collection[str]) 
 
 
 def with_server(
-    use: Callable[[Server], Awaitable[ResultT]], *, patience: timedelta | None = None
+    use: Callable[[Server], Awaitable[ResultT]],
+    *,
+    patience: timedelta | None = None,
+    place: Place | None = None,
 ) -> ResultT:
     """Connect as the settings say and run *use* with the server.
 
     Args:
         use: What to do.
         patience: How long the server may be away or busy; None = as long as a person waits.
+        place: Whose server and namespace to use instead of those of the settings.
 
     Returns:
         What *use* returned.
@@ -120,10 +135,7 @@ def with_server(
         results.append(await use(server))
 
     try:
-        if patience is None:
-            with_client(run)
-        else:
-            with_client(run, deadline=patience)
+        with_client(run, deadline=patience, place=place)
     except RPCError as error:
         message = f"the server refuses a call: {error.message} ({error.status.name})"
         raise click.ClickException(message) from error

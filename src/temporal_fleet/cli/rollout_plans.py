@@ -92,6 +92,7 @@ def print_plan(planned: Planned) -> None:
 def plan_as_json(planned: Planned) -> dict[str, Any]:
     """Return a plan or a refusal ready for JSON."""
     from temporal_fleet.versioning import Refusal, describe
+    from temporal_fleet.versioning.outcome import routing_after
 
     plan = planned.plan
     found: dict[str, Any] = {
@@ -108,27 +109,8 @@ def plan_as_json(planned: Planned) -> dict[str, Any]:
     return found | {"routing_after": after, "refused": [], "steps": steps, "notes": plan.notes}
 
 
-def routing_after(routing: Routing, steps: Sequence[Step]) -> Routing:
-    """Return the routing that the server has when the steps are done."""
-    from temporal_fleet.versioning import ClearRamping, Routing, SetCurrent, SetRamping
-
-    for step in steps:
-        match step:
-            case SetCurrent(build_id) if routing.ramping == build_id:
-                routing = Routing(build_id)
-            case SetCurrent(build_id):
-                routing = Routing(build_id, routing.ramping, routing.percentage)
-            case SetRamping(build_id, percentage):
-                routing = Routing(routing.current, build_id, percentage)
-            case ClearRamping():
-                routing = Routing(routing.current)
-            case _:
-                pass
-    return routing
-
-
-async def carry_out(server: Server, changes: Sequence[Change], *, poller_timeout: timedelta) -> int:
-    """Carry all changes out, side by side; what fails is told and does not stop the others.
+async def carry_out(server: Server, plans: Sequence[Planned], *, poller_timeout: timedelta) -> int:
+    """Carry out what was shown, side by side; what fails is told and does not stop the others.
 
     Returns:
         The exit code: 0, or that of the first failure.
@@ -137,17 +119,17 @@ async def carry_out(server: Server, changes: Sequence[Change], *, poller_timeout
 
     from temporal_fleet.errors import FleetError
 
-    async def carry(change: Change) -> int:
-        say = teller(change.deployment)
+    async def carry(planned: Planned) -> int:
+        say = teller(planned.change.deployment)
         try:
-            await _carry_out(server, change, poller_timeout, say)
+            await _carry_out(server, planned, poller_timeout, say)
         except FleetError as error:
             say(f"FAILED: {error}", err=True)
             return int(error.exit_code)
         say("done")
         return 0
 
-    codes = await asyncio.gather(*(carry(change) for change in changes))
+    codes = await asyncio.gather(*(carry(planned) for planned in plans))
     return next((code for code in codes if code), 0)
 
 
@@ -162,10 +144,11 @@ def teller(subject: str) -> Callable[..., None]:
 
 
 async def _carry_out(
-    server: Server, change: Change, poller_timeout: timedelta, say: Callable[[str], None]
+    server: Server, planned: Planned, poller_timeout: timedelta, say: Callable[[str], None]
 ) -> None:
     from temporal_fleet.rollout import Rollout
 
+    change = planned.change
     rollout = Rollout(
         server,
         change.deployment,
@@ -173,7 +156,7 @@ async def _carry_out(
         progress=say,
         task_queues=change.task_queues,
     )
-    await rollout.carry_out(change.planner)
+    await rollout.carry_out(change.planner, shown=planned.plan)
 
 
 def _title(planned: Planned) -> str:
@@ -184,6 +167,8 @@ def _title(planned: Planned) -> str:
 
 
 def _difference(before: Routing, steps: Sequence[Step]) -> list[str]:
+    from temporal_fleet.versioning.outcome import routing_after
+
     after = routing_after(before, steps)
     lines = []
     for role, was, will in (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from temporal_fleet.versioning import DesiredDeployment
 
 _TIMEOUT = timedelta(minutes=2)
+_REACHED = {"pollers": "polled", "routed": "the routing holds", "drained": "drained"}
 
 
 @click.command(
@@ -76,24 +77,25 @@ def wait(
 
     async def use(server: Server) -> int:
         if deployment and build_id:
-            checks = [
-                (deployment, _check_of_build(server, deployment, build_id, goal, task_queues))
-            ]
+            check = _check_of_build(
+                server, deployment, build_id, goal, task_queues, must_be_known=True
+            )
+            checks = [(deployment, check)]
         else:
             checks = _checks_of_file(server, desired, goal, task_queues)
-        codes = await asyncio.gather(*(_wait(name, check, timeout) for name, check in checks))
+        codes = await asyncio.gather(*(_wait(name, check, goal, timeout) for name, check in checks))
         return max(codes, default=0)
 
     return with_server(use, patience=timeout)
 
 
-async def _wait(name: str, check: Check, timeout: timedelta) -> int:
+async def _wait(name: str, check: Check, goal: str, timeout: timedelta) -> int:
     from temporal_fleet.rollout import PollersCheck, wait_until
 
     say = teller(name)
     missing = await wait_until(check, timeout=timeout, name="wait timeout", progress=say)
     if not missing:
-        say("as it should be")
+        say(_REACHED[goal])
         return 0
     cure = f". {check.cure()}" if isinstance(check, PollersCheck) else ""
     say(
@@ -104,14 +106,22 @@ async def _wait(name: str, check: Check, timeout: timedelta) -> int:
 
 
 def _check_of_build(
-    server: Server, deployment: str, build_id: str, goal: str, task_queues: Sequence[str]
+    server: Server,
+    deployment: str,
+    build_id: str,
+    goal: str,
+    task_queues: Sequence[str],
+    *,
+    must_be_known: bool = False,
 ) -> Check:
     from temporal_fleet.rollout import PollersCheck, drained_check, new_work_check
 
     if goal == "pollers":
         return PollersCheck(server, deployment, build_id, task_queues=task_queues)
     if goal == "drained":
-        return drained_check(server, deployment, build_id, task_queues=task_queues)
+        return drained_check(
+            server, deployment, build_id, task_queues=task_queues, must_be_known=must_be_known
+        )
     return new_work_check(server, deployment, build_id)
 
 

@@ -1,8 +1,8 @@
 """Carries plans out through Temporal's API, one step after the other.
 
 Before every step that gives a build new work, the build's pollers are looked at again. Every change names the
-state it is based on; whoever else changes the routing meanwhile wins, and the plan is made anew from what the
-server then says. So an interrupted rollout goes on where it stopped when it is started again.
+state it is based on; when somebody else changes the routing meanwhile, theirs stays and the rollout ends. What
+was shown is what is done, or nothing. An interrupted rollout goes on where it stopped when it is started again.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TypeVar, assert_never
 
-from temporalio.api.deployment.v1 import WorkerDeploymentVersion
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo, WorkerDeploymentVersion
 from temporalio.api.workflowservice.v1 import (
     DeleteWorkerDeploymentVersionRequest,
     SetWorkerDeploymentCurrentVersionRequest,
-    SetWorkerDeploymentCurrentVersionResponse,
     SetWorkerDeploymentRampingVersionRequest,
-    SetWorkerDeploymentRampingVersionResponse,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import RolloutError
-from temporal_fleet.rollout.observe import describe_deployment, is_spreading, look
+from temporal_fleet.rollout.observe import describe_deployment, is_spreading, look, routing_of
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.rollout.waiting import SAY_INTERVAL, PollersCheck, Progress, wait_until
 from temporal_fleet.versioning import (
@@ -36,27 +34,29 @@ from temporal_fleet.versioning import (
     Pause,
     Plan,
     Refusal,
+    Routing,
     SetCurrent,
     SetRamping,
     Step,
     describe,
     describe_routing,
 )
+from temporal_fleet.versioning.outcome import changes_of, is_same_routing, routing_after
 
 SPREAD_TIMEOUT = timedelta(seconds=60)
 """How long the server may take to tell all task queues of a change of the routing."""
 RECHECK_TIMEOUT = timedelta(seconds=5)
 """How long pollers that were there may be out of sight before a step gives up."""
 
-_ATTEMPTS = 5
+_AGAIN = "to go on from there, look at it and run the same command again"
 
 Planner = Callable[[ObservedDeployment, str], Plan | Refusal]
 """Makes a plan of what is observed, for the identity that carries it out."""
 AnswerT = TypeVar("AnswerT")
 
 
-class _RoutingChangedError(Exception):
-    """Somebody else changed the routing between our looking and our call."""
+class _ConflictError(Exception):
+    """The Worker Deployment is not in the state that our change was based on."""
 
 
 class Rollout:
@@ -85,39 +85,36 @@ class Rollout:
         self._progress = progress
         self._task_queues = task_queues
         self._token = b""
+        self._routing = Routing(None)
 
-    async def carry_out(self, planner: Planner) -> Plan:
-        """Observe, plan, and do what the plan says, until there is nothing left to do.
+    async def carry_out(self, planner: Planner, *, shown: Plan | Refusal | None = None) -> Plan:
+        """Observe, plan, and do what the plan says.
 
         Args:
-            planner: Called again when others change the routing.
+            planner: Makes the plan.
+            shown: What somebody has agreed to; None = whatever the plan is.
 
         Returns:
-            The plan that was made first.
+            The plan that was carried out.
 
         Raises:
-            RolloutError: The planner or the server refuses, a build is not polled in time, or
-                others keep changing the routing.
+            RolloutError: The planner or the server refuses, a build is not polled in time, the plan is
+                another one than was shown, or somebody else changes the routing meanwhile.
             ConnectionFailedError: The server refuses us or stays away.
         """
-        first: Plan | None = None
-        for _ in range(_ATTEMPTS):
-            plan = planner(await self._look(), self._server.client.identity)
-            if isinstance(plan, Refusal):
-                raise RolloutError(self._deployment, plan.reasons)
-            first = first or plan
-            try:
-                await self._do_all(plan.steps)
-            except _RoutingChangedError as error:
-                self._progress(f"{error}; planning anew")
-            else:
-                return first
-        reason = f"others changed the routing {_ATTEMPTS} times while it was being changed"
-        raise self._error(f"{reason}. {await self._last_modifier()}")
+        plan = planner(await self._look(), self._server.client.identity)
+        if isinstance(plan, Refusal):
+            raise RolloutError(self._deployment, plan.reasons)
+        if isinstance(shown, Plan) and changes_of(plan) != changes_of(shown):
+            raise self._error(
+                f"{await self._last_modifier()}. The plan is another one now; {_AGAIN}"
+            )
+        await self._do_all(plan.steps)
+        return plan
 
     async def _look(self) -> ObservedDeployment:
         seen = await look(self._server, self._deployment, task_queues=self._task_queues)
-        self._token = seen.conflict_token
+        self._token, self._routing = seen.conflict_token, seen.routing
         return seen
 
     async def _do_all(self, steps: Sequence[Step]) -> None:
@@ -139,12 +136,13 @@ class Rollout:
                 await self._await_pollers(step.build_id)
             case SetCurrent():
                 await self._require_pollers(step.build_id)
-                await self._set_current(step.build_id)
+                await self._change(step, lambda: self._set_current(step.build_id))
             case SetRamping():
-                await self._require_pollers(step.build_id)
-                await self._set_ramping(step.build_id, step.percentage)
+                if step.raises:
+                    await self._require_pollers(step.build_id)
+                await self._change(step, lambda: self._set_ramping(step.build_id, step.percentage))
             case ClearRamping():
-                await self._set_ramping(None, 0)
+                await self._change(step, lambda: self._set_ramping(None, 0))
             case Pause():
                 await self._pause(step.duration)
             case DeleteBuild():
@@ -178,7 +176,28 @@ class Rollout:
     def _pollers_of(self, build_id: str) -> PollersCheck:
         return PollersCheck(self._server, self._deployment, build_id, task_queues=self._task_queues)
 
-    async def _set_current(self, build_id: str) -> None:
+    async def _change(self, step: Step, make: Callable[[], Awaitable[bytes]]) -> None:
+        """Change the routing as it was when we looked; a change that was made already is made again.
+
+        A conflict although the routing is as we know it comes from something else, such as a new build.
+        """
+        while True:
+            try:
+                self._token = await make()
+                break
+            except _ConflictError:
+                self._token = await self._token_of_known_routing()
+        self._routing = routing_after(self._routing, (step,))
+        await self._await_spread()
+
+    async def _token_of_known_routing(self) -> bytes:
+        answer = await describe_deployment(self._server, self._deployment)
+        now = routing_of(answer.worker_deployment_info) if answer else None
+        if answer is None or now is None or not is_same_routing(now, self._routing):
+            raise self._error(f"{await self._last_modifier()}. Theirs stays; {_AGAIN}")
+        return answer.conflict_token
+
+    async def _set_current(self, build_id: str) -> bytes:
         request = SetWorkerDeploymentCurrentVersionRequest(
             namespace=self._server.client.namespace,
             deployment_name=self._deployment,
@@ -187,11 +206,13 @@ class Rollout:
             conflict_token=self._token,
         )
         service = self._server.client.workflow_service
-        await self._change(
-            lambda: service.set_worker_deployment_current_version(request, timeout=CALL_TIMEOUT)
+        answer = await self._call(
+            lambda: service.set_worker_deployment_current_version(request, timeout=CALL_TIMEOUT),
+            "change the routing",
         )
+        return answer.conflict_token
 
-    async def _set_ramping(self, build_id: str | None, percentage: float) -> None:
+    async def _set_ramping(self, build_id: str | None, percentage: float) -> bytes:
         request = SetWorkerDeploymentRampingVersionRequest(
             namespace=self._server.client.namespace,
             deployment_name=self._deployment,
@@ -201,23 +222,11 @@ class Rollout:
             conflict_token=self._token,
         )
         service = self._server.client.workflow_service
-        await self._change(
-            lambda: service.set_worker_deployment_ramping_version(request, timeout=CALL_TIMEOUT)
+        answer = await self._call(
+            lambda: service.set_worker_deployment_ramping_version(request, timeout=CALL_TIMEOUT),
+            "change the routing",
         )
-
-    async def _change(
-        self,
-        make: Callable[
-            [],
-            Awaitable[
-                SetWorkerDeploymentCurrentVersionResponse
-                | SetWorkerDeploymentRampingVersionResponse
-            ],
-        ],
-    ) -> None:
-        """Change the routing as it was when we looked; after a lost answer this is a conflict, too."""
-        self._token = (await self._call(make, "change the routing")).conflict_token
-        await self._await_spread()
+        return answer.conflict_token
 
     async def _delete(self, build_id: str) -> None:
         version = WorkerDeploymentVersion(deployment_name=self._deployment, build_id=build_id)
@@ -239,7 +248,7 @@ class Rollout:
             if error.status is not RPCStatusCode.FAILED_PRECONDITION:
                 raise self._error(f"cannot {what}: {error.message}") from error
             if "conflict token" in error.message:
-                raise _RoutingChangedError(await self._last_modifier()) from error
+                raise _ConflictError from error
             hint = ""
             if "active pollers" in error.message:
                 hint = ". It remembers pollers for 5 minutes after their last poll: try again then"
@@ -254,9 +263,9 @@ class Rollout:
 
     async def _last_modifier(self) -> str:
         answer = await describe_deployment(self._server, self._deployment)
-        who = answer.worker_deployment_info.last_modifier_identity if answer else ""
-        now = describe_routing((await self._look()).routing)
-        return f"the routing was changed by '{who or 'somebody'}' meanwhile: {now}"
+        info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
+        who, now = info.last_modifier_identity or "somebody", describe_routing(routing_of(info))
+        return f"the routing was changed by '{who}' meanwhile: {now}"
 
     async def _await_spread(self) -> None:
         """Wait until the new routing holds everywhere; until then some work goes the old way."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo, WorkerDeploymentVersion
@@ -33,9 +33,8 @@ from temporal_fleet.pollers import TaskType
 from temporal_fleet.rollout.polling import Polling, read_polling
 from temporal_fleet.rollout.runs import (
     LIST_LAG,
-    pinned_runs_of,
     read_open_runs,
-    runs_of,
+    read_runs_of_builds,
     unversioned_runs_on,
 )
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
@@ -64,6 +63,10 @@ _TYPES: dict[int, TaskType] = {
     TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY: "activity",
     TaskQueueType.TASK_QUEUE_TYPE_NEXUS: "nexus",
 }
+
+
+STUCK_AFTER = timedelta(minutes=5)
+"""A routing that was changed this long ago counts as known to all task queues, whatever the server says."""
 
 
 async def list_deployments(server: Server) -> list[str]:
@@ -126,7 +129,7 @@ async def look(
     names = {each.name for one in described.values() for each in one.version_task_queues}
     names |= set(task_queues) | {deployment}
     polling = await read_polling(server, names)
-    routing = _routing(info)
+    routing = routing_of(info)
     builds = {
         summary.deployment_version.build_id: _with_summary(
             _build(deployment, described[summary.deployment_version.build_id], polling), summary
@@ -142,7 +145,7 @@ async def look(
         exists=answer is not None,
         routing=routing,
         routing_changed=_routing_changed(info),
-        update_in_progress=_is_spreading(info),
+        update_in_progress=_is_spreading(info) and not _is_stuck(info),
         builds=builds,
         manager_identity=info.manager_identity or None,
         conflict_token=answer.conflict_token if answer else b"",
@@ -154,16 +157,26 @@ async def look_at_build(
 ) -> ObservedBuild | None:
     """Describe one build and its pollers, without open runs; None when the server does not know it.
 
-    For who waits: it costs a handful of calls, however many builds there are.
+    For who waits: it costs a handful of calls, however many builds there are. Workers without versioning
+    are to poll what the current build has registered.
     """
     if build_id == UNVERSIONED:
         answer = await describe_deployment(server, deployment)
         info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
         names = {deployment, *task_queues}
         current = info.routing_config.current_deployment_version.build_id
+        needed: set[tuple[str, TaskType]] = set()
         if current and (found := await _describe_build(server, deployment, current)):
-            names |= {each.name for each in found.version_task_queues}
-        return _unversioned(_routing(info), await read_polling(server, names))
+            needed = {
+                (each.name, _TYPES[each.type])
+                for each in found.version_task_queues
+                if each.type in _TYPES
+            }
+            names |= {name for name, _ in needed}
+        unversioned = _unversioned(routing_of(info), await read_polling(server, names))
+        there = {(each.name, each.type) for each in unversioned.task_queues}
+        missing = (PolledTaskQueue(*each, pollers=0) for each in sorted(needed - there))
+        return replace(unversioned, task_queues=(*unversioned.task_queues, *missing))
     found = await _describe_build(server, deployment, build_id)
     if found is None:
         return None
@@ -217,7 +230,10 @@ async def describe_deployment(
 async def is_spreading(server: Server, deployment: str) -> bool:
     """Return whether the server still tells its task queues of the last change of the routing."""
     answer = await describe_deployment(server, deployment)
-    return answer is not None and _is_spreading(answer.worker_deployment_info)
+    if answer is None:
+        return False
+    info = answer.worker_deployment_info
+    return _is_spreading(info) and not _is_stuck(info)
 
 
 async def _describe_builds(
@@ -299,7 +315,8 @@ def _unversioned(routing: Routing, polling: Polling) -> ObservedBuild:
     return ObservedBuild(UNVERSIONED, status, polling.unversioned())
 
 
-def _routing(info: WorkerDeploymentInfo) -> Routing:
+def routing_of(info: WorkerDeploymentInfo) -> Routing:
+    """Return the routing of a Worker Deployment as the server describes it."""
     config = info.routing_config
     current = config.current_deployment_version.build_id or None
     if config.HasField("ramping_deployment_version"):
@@ -331,18 +348,25 @@ async def _with_runs(
     builds: Mapping[str, ObservedBuild],
     task_queues: Collection[str],
 ) -> dict[str, ObservedBuild]:
-    async def fill(build: ObservedBuild) -> ObservedBuild:
-        if build.build_id == UNVERSIONED:
-            everything = await read_open_runs(server, unversioned_runs_on(task_queues))
-            return replace(build, open_runs=everything)
-        everything = await read_open_runs(server, runs_of(deployment, build.build_id))
-        if not everything.count:
-            return replace(build, open_pinned=OpenRuns(0), open_runs=everything)
-        pinned = await read_open_runs(server, pinned_runs_of(deployment, build.build_id))
-        return replace(build, open_pinned=pinned, open_runs=everything)
+    versioned = [each for each in builds if each != UNVERSIONED]
+    found, unversioned = await asyncio.gather(
+        read_runs_of_builds(server, deployment, versioned),
+        read_open_runs(server, unversioned_runs_on(task_queues)),
+    )
+    found[UNVERSIONED] = OpenRuns(0), unversioned
+    return {
+        build_id: replace(build, open_pinned=found[build_id][0], open_runs=found[build_id][1])
+        for build_id, build in builds.items()
+    }
 
-    filled = await asyncio.gather(*(fill(build) for build in builds.values()))
-    return {build.build_id: build for build in filled}
+
+def _is_stuck(info: WorkerDeploymentInfo) -> bool:
+    """Return whether the server says that it spreads the routing for longer than that can take.
+
+    Seen with server 1.32, where the routing held all the same: temporalio/temporal#11842.
+    """
+    changed = _routing_changed(info)
+    return changed is not None and datetime.now(UTC) - changed > STUCK_AFTER
 
 
 def _time(stamp: Timestamp) -> datetime | None:

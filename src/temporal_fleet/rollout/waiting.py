@@ -108,10 +108,14 @@ class PollersCheck:
 
     def _missing(self, build: ObservedBuild | None) -> list[str]:
         if self._build_id == UNVERSIONED:
-            if build is not None and build.has_pollers:
-                return []
-            names = ", ".join(f"'{name}'" for name in sorted(self._task_queues))
-            return [f"nobody polls without versioning at task queue {names}"]
+            if build is None or not build.has_pollers:
+                names = ", ".join(f"'{name}'" for name in sorted(self._task_queues))
+                return [f"nobody polls without versioning at task queue {names}"]
+            return [
+                f"nobody polls {each.type} tasks of task queue '{each.name}' without versioning, which "
+                "the current build does"
+                for each in build.missing_pollers
+            ]
         if build is None or not build.task_queues:
             return [
                 f"the server has not seen any worker of Worker Deployment '{self._deployment}' with "
@@ -172,7 +176,8 @@ def new_work_check(server: Server, deployment: str, build_id: str) -> Check:
         seen = await look(server, deployment, with_runs=False)
         routing = seen.routing
         ramps = routing.ramping == build_id and routing.percentage > 0
-        if not ramps and build_id != (routing.current or UNVERSIONED):
+        keeps = build_id == (routing.current or UNVERSIONED) and routing.percentage < 100
+        if not (ramps or keeps):
             return [f"build ID '{build_id}' gets no new work: {describe_routing(routing)}"]
         if seen.update_in_progress:
             return ["the server is still telling its task queues of the routing"]
@@ -182,15 +187,31 @@ def new_work_check(server: Server, deployment: str, build_id: str) -> Check:
 
 
 def drained_check(
-    server: Server, deployment: str, build_id: str, *, task_queues: Collection[str] = ()
+    server: Server,
+    deployment: str,
+    build_id: str,
+    *,
+    task_queues: Collection[str] = (),
+    must_be_known: bool = False,
 ) -> Check:
-    """Return a check of whether nothing needs a build's workers any more, as the server sees it."""
+    """Return a check of whether nothing needs a build's workers any more, as the server sees it.
+
+    Args:
+        server: Whom to ask.
+        deployment: Name of the Worker Deployment.
+        build_id: Build ID or ``UNVERSIONED``.
+        task_queues: Where to look for unversioned workers, beside the one named as the deployment.
+        must_be_known: Whether a build that the server does not know counts as missing, not as drained.
+    """
 
     async def check() -> Sequence[str]:
         seen = await look(server, deployment, task_queues=task_queues)
         build = seen.builds.get(build_id)
         if build is None:
-            return ()
+            unknown = (
+                f"the server knows no build ID '{build_id}' of Worker Deployment '{deployment}'"
+            )
+            return [unknown] if must_be_known else ()
         runs = build.open_runs if build_id == UNVERSIONED else build.open_pinned
         unused = build.status in (BuildStatus.DRAINED, BuildStatus.INACTIVE)
         if unused and not runs.count:

@@ -18,6 +18,7 @@ from temporal_fleet.versioning.model import (
     OpenRun,
     OpenRuns,
     Pause,
+    Place,
     Plan,
     PolledTaskQueue,
     Refusal,
@@ -27,9 +28,11 @@ from temporal_fleet.versioning.model import (
     SetRamping,
     Step,
 )
+from temporal_fleet.versioning.readiness import unpolled_by_unversioned
 from temporal_fleet.versioning.removal import (
     BuildRemoval,
     RemovalVerdict,
+    moves,
     plan_removal,
     removed_builds,
 )
@@ -50,6 +53,7 @@ __all__ = [
     "OpenRun",
     "OpenRuns",
     "Pause",
+    "Place",
     "Plan",
     "PolledTaskQueue",
     "Refusal",
@@ -61,6 +65,7 @@ __all__ = [
     "Step",
     "describe",
     "describe_routing",
+    "moves",
     "plan_promote",
     "plan_ramp",
     "plan_removal",
@@ -68,4 +73,5 @@ __all__ = [
     "plan_rollback",
     "plan_routing",
     "removed_builds",
+    "unpolled_by_unversioned",
 ]

@@ -17,8 +17,10 @@ from temporal_fleet.versioning.model import (
     Refusal,
     Routing,
 )
+from temporal_fleet.versioning.readiness import is_ready, missing_pollers
 from temporal_fleet.versioning.routing import plan_routing
 from temporal_fleet.versioning.routing_notes import was_current
+from temporal_fleet.versioning.wishes import is_same_share
 
 
 def plan_ramp(
@@ -33,21 +35,28 @@ def plan_ramp(
 
     Args:
         observed: The Worker Deployment as it is.
-        build_id: Build ID or `UNVERSIONED`; the server must know it.
+        build_id: Build ID, or `UNVERSIONED` or the word that stands for it; the server must know it.
         percentage: From 0 to 100.
-        allow_ramp_down: Whether it may be less than now.
+        allow_ramp_down: Whether it may be less than now, or than what another build has that stops ramping.
         identity: Who carries the plan out.
 
     Returns:
         A plan; or everything that speaks against it.
     """
-    if reasons := _check_known(observed, build_id):
+    build_id = _named(observed, build_id)
+    now = observed.routing
+    lowers = build_id == now.ramping and percentage <= now.percentage
+    if not lowers and (reasons := _check_known(observed, build_id)):
         return Refusal(observed.deployment, tuple(reasons))
     if build_id == _current(observed):
         reason = f"{build_name(build_id)} is current: it has all new work that does not ramp. "
         return Refusal(observed.deployment, (reason + "Name another build",))
     wanted = Routing(_current(observed), build_id, percentage)
-    return _plan(observed, wanted, allow_ramp_down=allow_ramp_down, identity=identity)
+    plan = _plan(observed, wanted, allow_ramp_down=allow_ramp_down, identity=identity)
+    if allow_ramp_down or not (taken := _check_taken(wanted, now)):
+        return plan
+    others = plan.reasons if isinstance(plan, Refusal) else ()
+    return Refusal(observed.deployment, (*others, *taken))
 
 
 def plan_promote(
@@ -57,14 +66,13 @@ def plan_promote(
 
     Args:
         observed: The Worker Deployment as it is.
-        build_id: Build ID or `UNVERSIONED`; None = the build that is ramping.
+        build_id: Build ID, or `UNVERSIONED` or the word that stands for it; None = the build that is ramping.
         identity: Who carries the plan out.
 
     Returns:
         A plan, without steps when it is current and nothing ramps; or why not.
     """
-    if build_id is None:
-        build_id = observed.routing.ramping
+    build_id = observed.routing.ramping if build_id is None else _named(observed, build_id)
     if build_id is None:
         others = _other_polled(observed)
         return Refusal(
@@ -82,27 +90,31 @@ def plan_rollback(
     """Plan to take new work away from a build that turns out to be bad.
 
     While a build is ramping, its ramp ends. Otherwise the build that was current before becomes
-    current again. Never waits for workers: a build that is not polled now is refused.
+    current again, if it is the older one: rolling back twice must not lead to the bad build again. Never
+    waits for workers: a build that is not polled now is refused.
 
     Args:
         observed: The Worker Deployment as it is.
-        to: Build ID or `UNVERSIONED` to go to; None = as above.
+        to: Build ID, or `UNVERSIONED` or the word that stands for it, to go to; None = as above.
         identity: Who carries the plan out.
 
     Returns:
         A plan, or why not, with the builds that could take over.
     """
-    current = _current(observed)
-    if observed.routing.ramping is not None and to in (None, current):
-        return _end_ramp(observed, observed.routing.ramping, identity)
+    to = None if to is None else _named(observed, to)
+    current, ramping = _current(observed), observed.routing.ramping
+    if ramping is not None and to in (None, current):
+        return _end_ramp(observed, ramping, identity)
     if to == current:
         note = f"{build_name(current)} is current, and nothing is ramping"
         return Plan(observed.deployment, (), (note,))
-    target = observed.builds.get(to) if to else _previous(observed)
-    if target is None:
-        reasons = _check_known(observed, to) if to else [_no_previous(observed)]
+    if to is None:
+        target, reasons = _previous(observed)
+    else:
+        target, reasons = observed.builds.get(to), _check_target(observed, to)
+    if target is None or reasons:
         return Refusal(observed.deployment, tuple(reasons))
-    if not target.is_polled:
+    if not is_ready(observed, target):
         return Refusal(observed.deployment, (_not_polled(observed, target),))
     plan = _plan(observed, Routing(target.build_id), identity=identity)
     if isinstance(plan, Plan) and target.build_id != UNVERSIONED and not was_current(target):
@@ -136,7 +148,7 @@ def _end_ramp(observed: ObservedDeployment, ramping: str, identity: str | None) 
         f"on on {current}, runs pinned to {build_name(ramping)} stay there"
     ]
     build = observed.builds.get(_current(observed))
-    if build is None or not build.is_polled:
+    if build is None or not is_ready(observed, build):
         notes.append(f"{current} is not polled on every task queue now: new work may wait")
     step = ClearRamping(ramping, f"rollback; it takes {share} of new work now")
     return Plan(observed.deployment, (step,), tuple(notes))
@@ -146,11 +158,23 @@ def _current(observed: ObservedDeployment) -> str:
     return observed.routing.current or UNVERSIONED
 
 
+def _named(observed: ObservedDeployment, word: str) -> str:
+    """Return the build ID that a word on the command line stands for."""
+    is_shown = word == build_name(UNVERSIONED) and word not in observed.builds
+    return UNVERSIONED if is_shown else word
+
+
 def _check_known(observed: ObservedDeployment, build_id: str) -> list[str]:
+    if build_id == UNVERSIONED:
+        unversioned = observed.builds.get(UNVERSIONED)
+        if unversioned is not None and unversioned.has_pollers:
+            return []
+        return [
+            "no worker polls without a build ID, so there is nobody to route to. Start unversioned "
+            f"workers first, or name another build. {_candidates(_other_polled(observed))}"
+        ]
     if build_id in observed.builds:
         return []
-    if build_id == UNVERSIONED:
-        return ["no worker polls without a build ID, so there is nobody to route to"]
     close = difflib.get_close_matches(build_id, observed.builds, n=1)
     meant = f"Did you mean '{close[0]}'? " if close else ""
     return [
@@ -159,20 +183,52 @@ def _check_known(observed: ObservedDeployment, build_id: str) -> list[str]:
     ]
 
 
+def _check_taken(wanted: Routing, now: Routing) -> list[str]:
+    """Return why a build does not get the place of another one that has a larger share."""
+    if now.ramping in (None, wanted.ramping) or wanted.ramping is None:
+        return []
+    if wanted.percentage >= now.percentage or is_same_share(wanted.percentage, now.percentage):
+        return []
+    return [
+        f"{build_name(now.ramping)} is ramping at {percent(now.percentage)}, and "
+        f"{build_name(wanted.ramping)} at {percent(wanted.percentage)} would take its place, so that "
+        f"{percent(now.percentage - wanted.percentage)} of new work would go back to "
+        f"{build_name(wanted.current or UNVERSIONED)}. Promote or roll back the ramp first, or pass "
+        "--allow-ramp-down"
+    ]
+
+
+def _check_target(observed: ObservedDeployment, to: str) -> list[str]:
+    if to != observed.routing.ramping:
+        return _check_known(observed, to)
+    word, deployment = _word(to), observed.deployment
+    return [
+        f"{build_name(to)} is ramping at {percent(observed.routing.percentage)}, so making it current "
+        f"is no way back: that is promote: fleet rollout promote {deployment} {word}. To end its "
+        f"ramp: fleet rollout rollback {deployment}"
+    ]
+
+
 def _other_polled(observed: ObservedDeployment) -> list[ObservedBuild]:
     current = _current(observed)
-    found = [each for each in observed.builds.values() if each.is_polled]
+    found = [each for each in observed.builds.values() if is_ready(observed, each)]
     return sorted(
         (each for each in found if each.build_id != current), key=lambda each: each.build_id
     )
 
 
 def _candidates(builds: Iterable[ObservedBuild]) -> str:
-    names = ", ".join(each.build_id for each in builds)
+    names = ", ".join(_word(each.build_id) for each in builds)
     return f"Polled now: {names}" if names else "No other build is polled now"
 
 
-def _previous(observed: ObservedDeployment) -> ObservedBuild | None:
+def _word(build_id: str) -> str:
+    """Return how a command names a build."""
+    return build_name(UNVERSIONED) if build_id == UNVERSIONED else build_id
+
+
+def _previous(observed: ObservedDeployment) -> tuple[ObservedBuild | None, list[str]]:
+    """Return the build that was current before, or why there is none to go back to."""
     current = _current(observed)
     before = [
         (each.last_current, each)
@@ -180,9 +236,32 @@ def _previous(observed: ObservedDeployment) -> ObservedBuild | None:
         if each.last_current is not None and each.build_id != current
     ]
     if before:
-        return max(before, key=lambda each: each[0])[1]
+        last = max(before, key=lambda each: each[0])[1]
+        is_older = _is_older(last, observed.builds.get(current))
+        return (last, []) if is_older else (None, [_no_way_back(observed, last)])
     # The first build that is current took over from unversioned workers, if there were any.
-    return observed.builds.get(UNVERSIONED) if current != UNVERSIONED else None
+    unversioned = observed.builds.get(UNVERSIONED)
+    if current != UNVERSIONED and unversioned is not None and unversioned.has_pollers:
+        return unversioned, []
+    return None, [_no_previous(observed)]
+
+
+def _is_older(build: ObservedBuild, other: ObservedBuild | None) -> bool:
+    """Return whether the server is known to have seen a build before the other one.
+
+    Of unversioned workers nobody knows, and who came to them from a build went back already.
+    """
+    if other is None or build.created is None or other.created is None:
+        return False
+    return build.created < other.created
+
+
+def _no_way_back(observed: ObservedDeployment, last: ObservedBuild) -> str:
+    return (
+        f"{build_name(last.build_id)} was current before {build_name(_current(observed))}, but is not "
+        "known to be older, so a rollback may have been done already and another one would undo it. "
+        f"Name a build with --to. {_candidates(_other_polled(observed))}"
+    )
 
 
 def _no_previous(observed: ObservedDeployment) -> str:
@@ -193,7 +272,7 @@ def _no_previous(observed: ObservedDeployment) -> str:
 
 
 def _not_polled(observed: ObservedDeployment, build: ObservedBuild) -> str:
-    missing = name_task_queues(build.missing_pollers)
+    missing = name_task_queues(missing_pollers(observed, build))
     which = f"task queue {missing}" if missing else "any task queue"
     others = [each for each in _other_polled(observed) if each is not build]
     return (

@@ -55,6 +55,17 @@ class RolloutMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the workers of a Worker Deployment poll."""
+
+    address: str
+    """``host:port`` of the server."""
+    namespace: str
+    task_queue: str
+    """The workload's name where it is left to the workload, which is how workloads name it by default."""
+
+
+@dataclass(frozen=True)
 class DesiredDeployment:
     """What the values say about one Worker Deployment."""
 
@@ -71,6 +82,8 @@ class DesiredDeployment:
     task_queue: str | None = None
     """Task queue in Temporal; None = nobody said, since the workload names its own. Only needed to find workers
     without versioning before any build has registered its task queues."""
+    place: Place | None = None
+    """Where its workers poll; None = nobody said."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +191,9 @@ class SetRamping:
     build_id: str
     percentage: float
     reason: str
+    raises: bool = True
+    """Whether the build gets more new work than now. Only then are its workers needed: a share can be taken
+    from a build whose workers are gone."""
 
 
 @dataclass(frozen=True)

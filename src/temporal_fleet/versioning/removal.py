@@ -78,16 +78,29 @@ def removed_builds(
 ) -> Mapping[str, frozenset[str]]:
     """Return what a change removes: name of the Worker Deployment → build IDs.
 
-    A build that moves to another key stays; another build ID under the same key removes the former.
+    A build that moves to another key stays; another build ID under the same key removes the former. Workers
+    that are to poll another task queue, namespace or server are gone where they are now.
     """
-    stays = {(each.deployment, build) for each in wanted.values() for build in each.builds.values()}
-    removed = {
-        each.deployment: frozenset(
-            build for build in each.builds.values() if (each.deployment, build) not in stays
-        )
-        for each in installed.values()
-    }
+    left = {each.deployment: each for each in wanted.values()}
+    removed = {}
+    for before in installed.values():
+        after = left.get(before.deployment)
+        stays = set(after.builds.values()) if after and not moves(before, after) else set()
+        removed[before.deployment] = frozenset(before.builds.values()) - stays
     return {deployment: builds for deployment, builds in removed.items() if builds}
+
+
+def moves(before: DesiredDeployment, after: DesiredDeployment) -> tuple[str, ...]:
+    """Return, in words, what changes of where workers poll; nothing where somebody did not say."""
+    if before.place is None or after.place is None:
+        return ()
+    parts = ("address", "namespace", "task_queue")
+    pairs = ((part, getattr(before.place, part), getattr(after.place, part)) for part in parts)
+    return tuple(
+        f"{part.replace('_', ' ')} '{now}' becomes '{then}'"
+        for part, now, then in pairs
+        if now != then
+    )
 
 
 def plan_removal(
@@ -118,10 +131,15 @@ def plan_removal(
     for before in installed.values():
         builds = removed.get(before.deployment, frozenset())
         after = left.get(before.deployment)
+        moved = moves(before, after) if after else ()
         for build_id in sorted(builds):
-            change = _Change(observed[before.deployment], builds, vanishes=after is None)
+            change = _Change(
+                observed[before.deployment], builds, vanishes=after is None or bool(moved)
+            )
             obstacles = _obstacles(change, build_id)
-            reasons = (*obstacles, *_reused_key(before, after, build_id)) if obstacles else ()
+            reasons = (
+                (*obstacles, *_why_removed(before, after, moved, build_id)) if obstacles else ()
+            )
             reasons = reasons or (_why_allowed(change, build_id),)
             removal = BuildRemoval(before.queue, before.deployment, build_id, reasons)
             if not obstacles:
@@ -144,7 +162,7 @@ def _obstacles(change: _Change, build_id: str) -> tuple[str, ...]:
         # Nobody is left for auto-upgrade runs and those without versioning either.
         runs, kind = _all_runs(build), "open"
     if runs.count:
-        obstacles.append(_obstacle_of_runs(runs, kind))
+        obstacles.append(_obstacle_of_runs(change, build_id, runs, kind))
     if build.status is BuildStatus.DRAINING and change.observed.update_in_progress:
         obstacles.append(
             "the server is still spreading a change of the routing, so it may get new work yet. Try "
@@ -169,19 +187,37 @@ def _obstacles_of_routing(change: _Change, build_id: str) -> list[str]:
     ]
 
 
-def _obstacle_of_runs(runs: OpenRuns, kind: str) -> str:
+def _obstacle_of_runs(change: _Change, build_id: str, runs: OpenRuns, kind: str) -> str:
     named = name_runs(runs)
-    return (
-        f"{count_runs(runs.count, kind)} would have no workers{f': {named}' if named else ''}. Wait "
-        "until they end, or move them to another build: fleet rollout recover"
-    )
+    cure = "Wait until they end"
+    if change.vanishes:
+        cure += ", or end them"
+    elif build_id != UNVERSIONED:
+        deployment = change.observed.deployment
+        cure += (
+            ", or move them to another build: "
+            f"fleet rollout recover {deployment} --from {build_id} --to BUILD_ID"
+        )
+    return f"{count_runs(runs.count, kind)} would have no workers{f': {named}' if named else ''}. {cure}"
 
 
-def _reused_key(
-    before: DesiredDeployment, after: DesiredDeployment | None, build_id: str
+def _why_removed(
+    before: DesiredDeployment,
+    after: DesiredDeployment | None,
+    moved: tuple[str, ...],
+    build_id: str,
 ) -> tuple[str, ...]:
+    """Say how the change removes a build that seems to stay."""
+    if after is None:
+        return ()
+    if moved:
+        changes = ", ".join(moved)
+        return (
+            f"its workers would poll elsewhere: {changes}. Move a fleet by a second release, or another "
+            "key with a deploymentName of its own, and remove this one when it has no open runs",
+        )
     keys = (key for key, installed in before.builds.items() if installed == build_id)
-    reused = [(key, after.builds[key]) for key in keys if after and key in after.builds]
+    reused = [(key, after.builds[key]) for key in keys if key in after.builds]
     return tuple(
         f"its key '{key}' is to stand for {build_name(new)}, which replaces its workers. Add that "
         "build under another key"

@@ -1,6 +1,7 @@
 """From the routing that Temporal has to the routing that is wanted, without losing work on the way.
 
-A build gets new work only after it was seen polling; a ramp never goes back unless that was asked for.
+A build gets new work only after it was seen polling; a ramp never goes back unless that was asked for. Nothing
+is changed before all builds that get new work are polled: a change that cannot be finished takes no work away.
 """
 
 from __future__ import annotations
@@ -25,8 +26,15 @@ from temporal_fleet.versioning.model import (
     SetRamping,
     Step,
 )
+from temporal_fleet.versioning.readiness import missing_pollers
 from temporal_fleet.versioning.routing_notes import note_routing
-from temporal_fleet.versioning.wishes import check_routing, check_steps, is_same_share
+from temporal_fleet.versioning.wishes import (
+    check_routing,
+    check_steps,
+    is_same_share,
+    note_unreachable,
+    reachable_routing,
+)
 
 
 def plan_routing(
@@ -53,7 +61,8 @@ def plan_routing(
     Returns:
         A plan, without steps when the routing is as desired; or everything that speaks against one.
     """
-    wrong = [*check_routing(desired), *check_steps(desired, observed, ramp_steps, pause)]
+    reachable = replace(desired, routing=reachable_routing(desired.routing))
+    wrong = [*check_routing(desired), *check_steps(reachable, observed, ramp_steps, pause)]
     if not wrong:
         wrong = check_cap(observed, desired.builds.values())
         if not (allow_ramp_down or desired.allow_ramp_down):
@@ -61,10 +70,14 @@ def plan_routing(
     if wrong:
         return Refusal(desired.deployment, tuple(wrong))
     path = _Path(observed, pause)
-    path.lead_to(desired.routing, ramp_steps)
+    path.lead_to(reachable.routing, ramp_steps)
     if path.steps and (managed := check_manager(observed, identity)):
         return Refusal(desired.deployment, tuple(managed))
-    notes = [*path.notes, *note_routing(desired, observed)]
+    notes = [
+        *note_unreachable(desired.routing),
+        *path.notes,
+        *note_routing(reachable, observed),
+    ]
     return Plan(
         desired.deployment,
         tuple(path.steps),
@@ -107,12 +120,13 @@ class _Path:
 
     def lead_to(self, wanted: Routing, ramp_steps: Sequence[float]) -> None:
         """Add the steps that end in the wanted routing."""
-        if self.now.ramping not in (None, wanted.ramping, wanted.current):
-            self._clear_ramping(self.now.ramping)
         if wanted.current is not None and wanted.current != self.now.current:
-            self._make_current(wanted.current, self._useful(ramp_steps))
+            self._make_current(wanted.current, self._useful(ramp_steps), wanted.ramping)
         if wanted.ramping is not None:
             self._ramp(wanted.ramping, (*ramp_steps[:-1], wanted.percentage))
+        elif self.now.ramping is not None:
+            self._clear_ramping(self.now.ramping)
+        self._await_all_first()
 
     def _useful(self, ramp_steps: Sequence[float]) -> Sequence[float]:
         unversioned = self.observed.builds.get(UNVERSIONED)
@@ -125,25 +139,31 @@ class _Path:
         )
         return ()
 
-    def _make_current(self, build_id: str, ramp_steps: Sequence[float]) -> None:
-        shares = self._shares_ahead(build_id, ramp_steps[:-1])
+    def _make_current(self, build_id: str, ramp_steps: Sequence[float], stays: str | None) -> None:
         began = bool(ramp_steps[:-1]) and self._share(build_id) > 0
-        for share in shares:
-            self._prepare(build_id, after_pause=began)
+        for share in self._shares_ahead(build_id, ramp_steps[:-1]):
+            self._pause(build_id, began=began)
             self._set_ramping(build_id, share)
             began = True
-        self._prepare(build_id, after_pause=began)
+        self._pause(build_id, began=began)
+        if self.now.ramping not in (None, build_id, stays):
+            self._clear_ramping(self.now.ramping)
         self.steps.append(SetCurrent(build_id, f"{build_name(self.now.current or '')} is it now"))
         ramping = None if self.now.ramping == build_id else self.now.ramping
         self.now = Routing(build_id, ramping, self.now.percentage if ramping else 0)
 
     def _ramp(self, build_id: str, shares: Sequence[float]) -> None:
         *partial, share = shares
-        began = bool(partial) and self._share(build_id) > 0
-        if self.now.ramping == build_id and is_same_share(self.now.percentage, share):
+        ramps = self.now.ramping == build_id
+        if ramps and is_same_share(self.now.percentage, share):
             return
+        if ramps and share < self.now.percentage:
+            # A share is taken away at once, whether or not anybody is there to work.
+            self._set_ramping(build_id, share)
+            return
+        began = bool(partial) and self._share(build_id) > 0
         for each in (*self._shares_ahead(build_id, partial), share):
-            self._prepare(build_id, after_pause=began)
+            self._pause(build_id, began=began)
             self._set_ramping(build_id, each)
             began = True
 
@@ -154,29 +174,47 @@ class _Path:
         reached = self._share(build_id)
         return [each for each in shares if each > reached and not is_same_share(each, reached)]
 
-    def _prepare(self, build_id: str, *, after_pause: bool) -> None:
-        """Add what must be before a build gets more work."""
-        if after_pause and self.pause:
+    def _pause(self, build_id: str, *, began: bool) -> None:
+        """Add the time between two steps of a ramp, after which a build's workers are looked at again."""
+        if began and self.pause:
             share = percent(self.now.percentage)
             self.steps.append(Pause(self.pause, f"time for failures to show at {share}"))
             self.steps.append(AwaitPollers(build_id, "its workers may have gone meanwhile"))
-        elif reason := self._not_polled(build_id):
-            self.steps.append(AwaitPollers(build_id, reason))
+
+    def _await_all_first(self) -> None:
+        """Put the waits for all builds that get new work before the first change.
+
+        A wait between two changes that fails would leave the routing halfway.
+        """
+        rising = [
+            each.build_id
+            for each in self.steps
+            if isinstance(each, SetCurrent) or (isinstance(each, SetRamping) and each.raises)
+        ]
+        reasons = ((build_id, self._not_polled(build_id)) for build_id in dict.fromkeys(rising))
+        self.steps[:0] = [AwaitPollers(build_id, reason) for build_id, reason in reasons if reason]
 
     def _not_polled(self, build_id: str) -> str | None:
-        if any(isinstance(each, AwaitPollers) and each.build_id == build_id for each in self.steps):
-            return None
         build = self.observed.builds.get(build_id)
+        if build_id == UNVERSIONED and (build is None or not build.has_pollers):
+            return "nobody polls without a build ID now"
         if build is None or not build.task_queues:
             return "the server has not seen any worker of it yet"
-        if build.missing_pollers:
-            return f"nobody polls task queue {name_task_queues(build.missing_pollers)} for it now"
+        if missing := missing_pollers(self.observed, build):
+            return f"nobody polls task queue {name_task_queues(missing)} for it now"
         return None
 
     def _set_ramping(self, build_id: str, share: float) -> None:
+        replaced, lost = self.now.ramping, self.now.percentage
+        if replaced not in (None, build_id) and lost:
+            self.notes.append(
+                f"{build_name(replaced)} loses its {percent(lost)} of new work: the server lets one "
+                f"build ramp at a time, and {build_name(build_id)} takes its place at {percent(share)}"
+            )
         now = self._share(build_id)
         reason = f"it has {percent(now)} now" if now else "it has no share of new work now"
-        self.steps.append(SetRamping(build_id, share, reason))
+        raises = replaced != build_id or share > lost
+        self.steps.append(SetRamping(build_id, share, reason, raises))
         self.now = replace(self.now, ramping=build_id, percentage=share)
 
     def _clear_ramping(self, build_id: str) -> None:

@@ -14,6 +14,7 @@ from temporal_fleet.versioning.model import (
     ObservedBuild,
     ObservedDeployment,
 )
+from temporal_fleet.versioning.readiness import is_ready, unpolled_by_unversioned
 
 
 def note_routing(desired: DesiredDeployment, observed: ObservedDeployment) -> list[str]:
@@ -68,7 +69,7 @@ def _note_migration(wanted: str, observed: ObservedDeployment) -> list[str]:
 
 def _note_unpolled(observed: ObservedDeployment) -> list[str]:
     current = observed.builds.get(_current(observed))
-    if current is None or current.is_polled:
+    if current is None or is_ready(observed, current):
         return []
     missing = name_task_queues(current.missing_pollers)
     which = f"task queue {missing}" if missing else "any task queue"
@@ -110,7 +111,10 @@ def _note_missing_task_queues(
     notes = []
     for build_id in (desired.routing.current, desired.routing.ramping):
         wanted = observed.builds.get(build_id or "")
-        if wanted is None or wanted is now or wanted.build_id == UNVERSIONED:
+        if wanted is None or wanted is now:
+            continue
+        if wanted.build_id == UNVERSIONED:
+            notes += _note_unpolled_by_unversioned(observed, wanted, now)
             continue
         polled = {(each.name, each.type) for each in wanted.task_queues}
         missing = [each for each in now.task_queues if (each.name, each.type) not in polled]
@@ -121,6 +125,19 @@ def _note_missing_task_queues(
                 "there are tasks or pollers of it"
             )
     return notes
+
+
+def _note_unpolled_by_unversioned(
+    observed: ObservedDeployment, unversioned: ObservedBuild, now: ObservedBuild
+) -> list[str]:
+    missing = unpolled_by_unversioned(observed)
+    if not missing or not unversioned.has_pollers:
+        return []
+    # Other than with builds, the server does not look at their task queues.
+    return [
+        f"unversioned workers do not poll task queue {name_task_queues(missing)}, which "
+        f"{build_name(now.build_id)} has registered: what they get there waits"
+    ]
 
 
 def _note_full_ramp(desired: DesiredDeployment) -> list[str]:

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from temporal_fleet.versioning.describing import build_name, percent
-from temporal_fleet.versioning.model import UNVERSIONED, DesiredDeployment, ObservedDeployment
+from temporal_fleet.versioning.model import (
+    UNVERSIONED,
+    DesiredDeployment,
+    ObservedDeployment,
+    Routing,
+)
 
 SAME_SHARE = 0.001
 """Percentages closer than this are equal: the server keeps them as 32-bit numbers."""
@@ -39,6 +44,24 @@ def check_routing(desired: DesiredDeployment) -> list[str]:
             "routing.ramping to the key of a build, or percentage to 0"
         )
     return reasons
+
+
+def reachable_routing(wanted: Routing) -> Routing:
+    """Return what the server makes of a routing.
+
+    It knows workers without versioning by an empty build ID, and so cannot tell their share of 0 from no ramp.
+    """
+    is_lost = wanted.ramping == UNVERSIONED and wanted.percentage == 0
+    return Routing(wanted.current) if is_lost else wanted
+
+
+def note_unreachable(wanted: Routing) -> list[str]:
+    """Return a note when the server makes something else of a routing."""
+    if reachable_routing(wanted) == wanted:
+        return []
+    return [
+        f"{build_name(UNVERSIONED)} is to ramp at 0 %: to the server this means that nothing ramps"
+    ]
 
 
 def check_percentage(percentage: float) -> list[str]:
