@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import inspect
 import os
 import signal
@@ -274,6 +275,24 @@ async def test_idle_child_killed_is_replaced(pool: ProcessPool) -> None:
     await until(lambda: pool.restarts)
 
     assert (await cpu_sample.add_up(Batch(numbers=[4]))).pid not in (killed, os.getpid())
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_pool_closed_while_a_child_is_replaced_leaves_no_process(turns: int) -> None:
+    """However far the start of a replacement has come, closing the pool ends it and waits for its end."""
+
+    async def close_during_replacement() -> None:
+        pool = ProcessPool(1)
+        await pool.start()
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while not pool.restarts:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await pool.close()
+
+    asyncio.run(close_during_replacement())
+    gc.collect()  # a process that nobody waited for is a warning now, and so a failure
 
 
 async def test_cancelled_call_stops_its_child(pool: ProcessPool, tmp_path: Path) -> None:

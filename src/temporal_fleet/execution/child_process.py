@@ -86,7 +86,15 @@ class ChildProcess:
             except BaseException:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
+        except BaseException:
+            # Cancelled by a pool that closes: nobody else knows of this process yet.
+            ours.close()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
         return cls(process, reader, writer)
 
     @property
