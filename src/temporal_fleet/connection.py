@@ -61,8 +61,8 @@ class Connector:
     """Client interceptors; those that are worker interceptors too are handed on to workers."""
     on_attempt: Callable[[str], None] = field(default=lambda _outcome: None)
     """Told ``ok`` or ``failed`` for every attempt."""
-    on_failure: Callable[[str, timedelta], None] | None = None
-    """Told why an attempt failed and when the next one is made; None = that is logged."""
+    on_failure: Callable[[str], None] | None = None
+    """Told why an attempt failed; None = that is logged."""
 
     async def connect(self) -> Client:
         """Try until it works or the deadline passes.
@@ -94,16 +94,16 @@ class Connector:
                 final = isinstance(error, ValueError) or (cause is not None and cause.final)
                 if final or spent + pause >= deadline:
                     raise self._failed(error, attempt, spent, final=final) from error
-                self._tell(attempt, reason_of(error), timedelta(seconds=pause))
+                self._tell(attempt, reason_of(error), pause)
                 await asyncio.sleep(pause)
                 wait = min(wait * 2, patience.backoff_maximum.total_seconds())
             else:
                 self.on_attempt("ok")
                 return client
 
-    def _tell(self, attempt: int, reason: str, pause: timedelta) -> None:
+    def _tell(self, attempt: int, reason: str, pause: float) -> None:
         if self.on_failure:
-            self.on_failure(reason, pause)
+            self.on_failure(reason)
             return
         log.warning(
             "connection attempt failed",
@@ -111,7 +111,7 @@ class Connector:
             namespace=self.settings.temporal.namespace,
             attempt=attempt,
             reason=reason,
-            retry_in_seconds=round(pause.total_seconds(), 2),
+            retry_in_seconds=round(pause, 2),
         )
 
     async def connect_once(self, at_most: timedelta | None = None) -> Client:

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -136,16 +137,25 @@ def server_of(observed: ObservedDeployment, desired: DesiredDeployment) -> Simul
     )
 
 
+def drawn_plan(
+    observed: ObservedDeployment, desired: DesiredDeployment, data: st.DataObject
+) -> tuple[Plan, dict[str, Any]]:
+    """Return a plan that leads there by drawn steps, and these as arguments for another plan."""
+    steps, pause = data.draw(ways(desired))
+    way: dict[str, Any] = {"ramp_steps": steps, "pause": pause}
+    plan = plan_routing(desired, observed, **way)
+    assume(isinstance(plan, Plan))
+    assert isinstance(plan, Plan)
+    return plan, way
+
+
 @EXAMPLES
 @given(observations(), wishes(), st.data())
 def test_plan_of_routing_carried_out_ends_at_the_desired_routing_and_never_routes_unsafely(
     observed: ObservedDeployment, desired: DesiredDeployment, data: st.DataObject
 ) -> None:
     """A plan ends where the values say, over builds that are polled, and with no ramp going back."""
-    steps, pause = data.draw(ways(desired))
-    plan = plan_routing(desired, observed, ramp_steps=steps, pause=pause)
-    assume(isinstance(plan, Plan))
-    assert isinstance(plan, Plan)
+    plan, _ = drawn_plan(observed, desired, data)
     server = server_of(observed, desired)
 
     server.run(plan)
@@ -159,14 +169,11 @@ def test_plan_of_routing_made_again_after_it_was_carried_out_is_empty(
     observed: ObservedDeployment, desired: DesiredDeployment, data: st.DataObject
 ) -> None:
     """Applying twice is applying once."""
-    steps, pause = data.draw(ways(desired))
-    plan = plan_routing(desired, observed, ramp_steps=steps, pause=pause)
-    assume(isinstance(plan, Plan))
-    assert isinstance(plan, Plan)
+    plan, way = drawn_plan(observed, desired, data)
     server = server_of(observed, desired)
     server.run(plan)
 
-    again = plan_routing(desired, server.observed, ramp_steps=steps, pause=pause)
+    again = plan_routing(desired, server.observed, **way)
 
     assert isinstance(again, Plan), again
     assert again.steps == ()
@@ -200,10 +207,7 @@ def test_plan_of_routing_waits_for_workers_before_any_change_or_after_a_pause(
     observed: ObservedDeployment, desired: DesiredDeployment, data: st.DataObject
 ) -> None:
     """A change is not begun before it is known that the rest can be done."""
-    steps, pause = data.draw(ways(desired))
-    plan = plan_routing(desired, observed, ramp_steps=steps, pause=pause)
-    assume(isinstance(plan, Plan))
-    assert isinstance(plan, Plan)
+    plan, _ = drawn_plan(observed, desired, data)
 
     kinds = [type(each) for each in plan.steps]
     begun = next((at for at, kind in enumerate(kinds) if kind is not AwaitPollers), len(kinds))

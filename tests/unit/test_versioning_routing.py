@@ -20,8 +20,8 @@ from temporal_fleet.versioning import (
     describe,
     describe_routing,
     plan_routing,
-    unpolled_by_unversioned,
 )
+from temporal_fleet.versioning.readiness import unpolled_by_unversioned
 
 BLUE, GREEN, RED = "1.4.0", "1.5.0", "1.6.0"
 CURRENT, RAMPING, DRAINED = BuildStatus.CURRENT, BuildStatus.RAMPING, BuildStatus.DRAINED

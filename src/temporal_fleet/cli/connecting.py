@@ -75,7 +75,7 @@ class _Waiting:
         self._began = time.monotonic()
         self._reason, self._said = "", 0.0
 
-    def __call__(self, reason: str, _pause: timedelta) -> None:
+    def __call__(self, reason: str) -> None:
         now = time.monotonic()
         if reason == self._reason and now - self._said < _SAY_INTERVAL.total_seconds():
             return

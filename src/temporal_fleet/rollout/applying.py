@@ -16,6 +16,7 @@ from typing import TypeVar, assert_never
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo, WorkerDeploymentVersion
 from temporalio.api.workflowservice.v1 import (
     DeleteWorkerDeploymentVersionRequest,
+    DescribeWorkerDeploymentResponse,
     SetWorkerDeploymentCurrentVersionRequest,
     SetWorkerDeploymentRampingVersionRequest,
 )
@@ -106,9 +107,8 @@ class Rollout:
         if isinstance(plan, Refusal):
             raise RolloutError(self._deployment, plan.reasons)
         if isinstance(shown, Plan) and changes_of(plan) != changes_of(shown):
-            raise self._error(
-                f"{await self._last_modifier()}. The plan is another one now; {_AGAIN}"
-            )
+            who = _changed_by((await self._describe()).worker_deployment_info)
+            raise self._error(f"{who}. The plan is another one now; {_AGAIN}")
         await self._do_all(plan.steps)
         return plan
 
@@ -191,11 +191,15 @@ class Rollout:
         await self._await_spread()
 
     async def _token_of_known_routing(self) -> bytes:
-        answer = await describe_deployment(self._server, self._deployment)
-        now = routing_of(answer.worker_deployment_info) if answer else None
-        if answer is None or now is None or not is_same_routing(now, self._routing):
-            raise self._error(f"{await self._last_modifier()}. Theirs stays; {_AGAIN}")
+        answer = await self._describe()
+        info = answer.worker_deployment_info
+        if not is_same_routing(routing_of(info), self._routing):
+            raise self._error(f"{_changed_by(info)}. Theirs stays; {_AGAIN}")
         return answer.conflict_token
+
+    async def _describe(self) -> DescribeWorkerDeploymentResponse:
+        answer = await describe_deployment(self._server, self._deployment)
+        return answer or DescribeWorkerDeploymentResponse()
 
     async def _set_current(self, build_id: str) -> bytes:
         request = SetWorkerDeploymentCurrentVersionRequest(
@@ -261,12 +265,6 @@ class Rollout:
             if left > SAY_INTERVAL.total_seconds():
                 self._progress(f"{end - time.monotonic():.0f} s of the pause are left")
 
-    async def _last_modifier(self) -> str:
-        answer = await describe_deployment(self._server, self._deployment)
-        info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
-        who, now = info.last_modifier_identity or "somebody", describe_routing(routing_of(info))
-        return f"the routing was changed by '{who}' meanwhile: {now}"
-
     async def _await_spread(self) -> None:
         """Wait until the new routing holds everywhere; until then some work goes the old way."""
 
@@ -286,3 +284,8 @@ class Rollout:
 
     def _error(self, reason: str) -> RolloutError:
         return RolloutError(self._deployment, (reason,))
+
+
+def _changed_by(info: WorkerDeploymentInfo) -> str:
+    who, now = info.last_modifier_identity or "somebody", describe_routing(routing_of(info))
+    return f"the routing was changed by '{who}' meanwhile: {now}"

@@ -145,7 +145,7 @@ async def look(
         exists=answer is not None,
         routing=routing,
         routing_changed=_routing_changed(info),
-        update_in_progress=_is_spreading(info) and not _is_stuck(info),
+        update_in_progress=_is_spreading(info),
         builds=builds,
         manager_identity=info.manager_identity or None,
         conflict_token=answer.conflict_token if answer else b"",
@@ -230,10 +230,7 @@ async def describe_deployment(
 async def is_spreading(server: Server, deployment: str) -> bool:
     """Return whether the server still tells its task queues of the last change of the routing."""
     answer = await describe_deployment(server, deployment)
-    if answer is None:
-        return False
-    info = answer.worker_deployment_info
-    return _is_spreading(info) and not _is_stuck(info)
+    return answer is not None and _is_spreading(answer.worker_deployment_info)
 
 
 async def _describe_builds(
@@ -339,7 +336,11 @@ def _routing_changed(info: WorkerDeploymentInfo) -> datetime | None:
 
 def _is_spreading(info: WorkerDeploymentInfo) -> bool:
     state = info.routing_config_update_state
-    return state == RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS
+    if state != RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS:
+        return False
+    # Server 1.32 was seen to say so for ever, although the routing held: temporalio/temporal#11842.
+    changed = _routing_changed(info)
+    return changed is None or datetime.now(UTC) - changed <= STUCK_AFTER
 
 
 async def _with_runs(
@@ -358,15 +359,6 @@ async def _with_runs(
         build_id: replace(build, open_pinned=found[build_id][0], open_runs=found[build_id][1])
         for build_id, build in builds.items()
     }
-
-
-def _is_stuck(info: WorkerDeploymentInfo) -> bool:
-    """Return whether the server says that it spreads the routing for longer than that can take.
-
-    Seen with server 1.32, where the routing held all the same: temporalio/temporal#11842.
-    """
-    changed = _routing_changed(info)
-    return changed is not None and datetime.now(UTC) - changed > STUCK_AFTER
 
 
 def _time(stamp: Timestamp) -> datetime | None:

@@ -28,11 +28,9 @@ from temporal_fleet.versioning.model import (
     SetRamping,
     Step,
 )
-from temporal_fleet.versioning.readiness import unpolled_by_unversioned
 from temporal_fleet.versioning.removal import (
     BuildRemoval,
     RemovalVerdict,
-    moves,
     plan_removal,
     removed_builds,
 )
@@ -65,7 +63,6 @@ __all__ = [
     "Step",
     "describe",
     "describe_routing",
-    "moves",
     "plan_promote",
     "plan_ramp",
     "plan_removal",
@@ -73,5 +70,4 @@ __all__ = [
     "plan_rollback",
     "plan_routing",
     "removed_builds",
-    "unpolled_by_unversioned",
 ]
