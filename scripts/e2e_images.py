@@ -80,7 +80,8 @@ def wanted() -> Iterator[Image]:
         yield worker_image(workload, folder, tag=digest(*SOURCES, folder))
     shared = digest(*SOURCES, E2E_WORKLOAD)
     for number in (1, 2):
-        yield worker_image("e2e", E2E_WORKLOAD, tag=f"{shared}-{number}")
+        tag = f"{shared}-{number}"
+        yield worker_image("e2e", E2E_WORKLOAD, tag=tag, extras="encryption")
     yield Image("dev-server", digest("Dockerfile", "locks"), ("--target", "dev-server"))
 
 
@@ -91,9 +92,14 @@ def reference_workloads() -> list[str]:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
-def worker_image(workload: str, folder: str, tag: str) -> Image:
+def worker_image(workload: str, folder: str, tag: str, extras: str = "") -> Image:
     """Describe the image of one workload; its tag is its build ID."""
-    build_arguments = {"WORKLOAD": workload, "WORKLOAD_DIR": folder, "BUILD_ID": tag}
+    build_arguments = {
+        "WORKLOAD": workload,
+        "WORKLOAD_DIR": folder,
+        "BUILD_ID": tag,
+        "EXTRAS": extras,
+    }
     pairs = (("--build-arg", f"{name}={value}") for name, value in build_arguments.items())
     return Image(workload, tag, tuple(word for pair in pairs for word in pair))
 

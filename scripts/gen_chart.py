@@ -52,9 +52,12 @@ spec:
 """
 
 SET_BY_THE_CHART = frozenset(
-    {"deployment.name", "deployment.build_id", "deployment.versioning", "worker.task_queue"}
+    {
+        *("deployment.name", "deployment.build_id", "deployment.versioning", "worker.task_queue"),
+        *("codec.keys_directory", "codec.encryption_key_id"),
+    }
 )
-"""These have keys of their own in the values, since other objects depend on them."""
+"""These have keys of their own in the values, since other objects depend on them, or they on others."""
 
 OFF_BY_ZERO = frozenset({"worker.heartbeat_interval"})
 """These accept 0 below their range, for "never"."""

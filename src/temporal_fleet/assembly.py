@@ -25,6 +25,7 @@ from temporal_fleet.health import HealthServer, HealthState
 from temporal_fleet.health_checks import HealthChecks
 from temporal_fleet.log_format import configure_logging
 from temporal_fleet.metrics import Metrics, build_runtime
+from temporal_fleet.payloads import codec_data_converter
 from temporal_fleet.registration import (
     build_activities,
     build_nexus_handlers,
@@ -37,7 +38,7 @@ from temporal_fleet.server_probe import ServerProbe, kinds_of
 from temporal_fleet.settings import Settings, load_model
 from temporal_fleet.tracing import start_tracing
 from temporal_fleet.worker_options import worker_options
-from temporal_fleet.workload import ResourceContext, Workload, data_converter, load_workload
+from temporal_fleet.workload import ResourceContext, Workload, load_workload
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Assembly:
             settings=self.settings,
             runtime=runtime,
             identity=self.identity,
-            data_converter=data_converter(),
+            data_converter=codec_data_converter(self.settings.codec),
             interceptors=tracing.interceptors,
             on_attempt=self.metrics.connect_attempt,
         )

@@ -146,5 +146,11 @@ class ConnectionFailedError(FleetError):
     """The Temporal server could not be reached or refused us until the deadline passed."""
 
 
+class DecryptionError(FleetError):
+    """A payload cannot be decrypted; the message names the key that it needs."""
+
+    exit_code = ExitCode.CRASH
+
+
 class PortInUseError(FleetError):
     """A port that somebody must know is taken; the message names the port and its setting."""

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 import pytest
+import yaml
 from manifests import CHART, Chart, Values
 
 from temporal_fleet.settings import Settings, load_settings
@@ -37,6 +38,11 @@ OF_TEMPORAL: dict[str, Values] = {
     "temporal.config_file": {"env": {"TEMPORAL_CONFIG_FILE": "/etc/temporal.toml"}},
 }
 """Settings of the connection, as values of `temporal`."""
+OF_CODEC: dict[str, Values] = {
+    "codec.keys_directory": {"secretName": "payload-keys"},
+    "codec.encryption_key_id": {"secretName": "payload-keys", "encryptionKeyId": "2026-11"},
+}
+"""Settings of the encryption of payloads, as values of `temporal.codec`."""
 SECRET = {
     "temporal.api_key",
     "temporal.tls_client_cert_data",
@@ -113,8 +119,9 @@ def test_every_setting_can_be_reached_from_values() -> None:
     """Each setting of the runtime is in `settings`, has a key of its own, or is a secret."""
     reached = {PATHS[name] for name in IN_SETTINGS}
 
-    assert reached | set(OWN_KEYS) | set(OF_TEMPORAL) | SECRET == set(setting_fields(Settings))
-    assert not reached & (set(OWN_KEYS) | SECRET)
+    elsewhere = set(OWN_KEYS) | set(OF_TEMPORAL) | set(OF_CODEC) | SECRET
+    assert reached | elsewhere == set(setting_fields(Settings))
+    assert not reached & elsewhere
 
 
 def _all_other_than_default() -> dict[str, Any]:
@@ -175,6 +182,39 @@ def test_settings_of_the_connection_arrive(chart: Chart, path: str) -> None:
         (container,) = job["spec"]["template"]["spec"]["containers"]
         of_job = {each["name"]: each["value"] for each in container["env"]}
         assert of_job == of_worker
+
+
+def test_payload_keys_reach_workers_and_no_others(chart: Chart, two_queues: Values) -> None:
+    """Each worker has the keys and knows which one encrypts; Jobs, which read no payload, have none."""
+    codec = OF_CODEC["codec.encryption_key_id"]
+    values = {**two_queues, "temporal": {**two_queues["temporal"], "codec": codec}}
+    rendered = chart.render(values)
+    workers = rendered.of_kind("Deployment")
+    pods = [(worker["metadata"]["name"], worker["spec"]["template"]["spec"]) for worker in workers]
+
+    assert len(pods) >= 4
+    for name, pod in pods:
+        settings = rendered.variables(name)
+        mounts = {m["mountPath"]: m for m in pod["containers"][0]["volumeMounts"]}
+        mount = mounts[settings["FLEET_CODEC_KEYS_DIRECTORY"]]
+        volume = next(v for v in pod["volumes"] if v["name"] == mount["name"])
+        assert volume["secret"] == {"secretName": "payload-keys", "defaultMode": 0o440}
+        assert mount["readOnly"] is True
+        assert "subPath" not in mount
+        assert settings["FLEET_CODEC_ENCRYPTION_KEY_ID"] == "2026-11"
+    others = [yaml.safe_dump(each) for each in rendered.all if each not in workers]
+    assert not [text for text in others if "payload-keys" in text or "name: codec-keys" in text]
+
+
+def test_payload_keys_without_an_encryption_key_only_decrypt(chart: Chart) -> None:
+    """A Secret alone gives the workers the keys and encrypts nothing; without one nothing is set."""
+    temporal = {"address": "temporal:7233", "codec": OF_CODEC["codec.keys_directory"]}
+    decrypting = chart.render({**_values({}), "temporal": temporal}).variables("fleet-orders-blue")
+    plain = chart.render(_values({})).variables("fleet-orders-blue")
+
+    assert "FLEET_CODEC_KEYS_DIRECTORY" in decrypting
+    assert "FLEET_CODEC_ENCRYPTION_KEY_ID" not in decrypting
+    assert not [name for name in plain if name.startswith("FLEET_CODEC_")]
 
 
 def test_mounted_credentials_are_where_the_variables_say(chart: Chart, two_queues: Values) -> None:

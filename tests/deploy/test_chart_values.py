@@ -224,6 +224,10 @@ REFUSED: dict[str, tuple[Values, list[str]]] = {
         {**_queue(), "temporal": {"address": "t:1", "env": {"TEMPORAL_TLS": True}}},
         ["temporal.env.TEMPORAL_TLS:", "keys of temporal.tls"],
     ),
+    "key of payloads without a Secret": (
+        {**_queue(), "temporal": {"address": "t:1", "codec": {"encryptionKeyId": "2026-11"}}},
+        ["temporal.codec.encryptionKeyId is '2026-11'", "temporal.codec.secretName", "not be enc"],
+    ),
     "setting that a variable contradicts": (
         _queue(settings={"logLevel": "DEBUG"}, env={"FLEET_LOG_LEVEL": "INFO"}),
         ["queue 'orders', build 'blue': env.FLEET_LOG_LEVEL", "settings.logLevel"],

@@ -186,7 +186,7 @@ PROBLEMS = [
     (
         {"TEMPORAL_CODEC_ENDPOINT": "http://codec"},
         "TEMPORAL_CODEC_ENDPOINT: is ignored by the Python SDK (set in the environment). "
-        "Remove it: a worker encodes payloads itself, not through a server.",
+        "Remove it: a worker encrypts payloads itself, with FLEET_CODEC_KEYS_DIRECTORY.",
     ),
 ]
 
@@ -316,7 +316,7 @@ BAD_FILES = {
     "codec": (
         '[profile.default.codec]\nendpoint = "http://codec"',
         "profile.default.codec: is ignored by the Python SDK (set in {file}). "
-        "Remove it: a worker encodes payloads itself, not through a server.",
+        "Remove it: a worker encrypts payloads itself, with FLEET_CODEC_KEYS_DIRECTORY.",
     ),
     "host-verification": (
         "[profile.default.tls]\ndisable_host_verification = true",

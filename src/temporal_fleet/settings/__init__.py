@@ -4,6 +4,7 @@
 container's limits, and reports every problem at once.
 """
 
+from temporal_fleet.settings.codec import CodecSettings
 from temporal_fleet.settings.loading import LoadedSettings, load_model, load_settings
 from temporal_fleet.settings.model import (
     ConcurrencySettings,
@@ -19,6 +20,7 @@ from temporal_fleet.settings.observability import LogSettings, MetricsSettings, 
 from temporal_fleet.settings.server import TemporalSettings
 
 __all__ = [
+    "CodecSettings",
     "ConcurrencySettings",
     "ConnectionSettings",
     "DeploymentSettings",

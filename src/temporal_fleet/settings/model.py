@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from temporal_fleet.settings.codec import CodecSettings
 from temporal_fleet.settings.observability import LogSettings, MetricsSettings, TracingSettings
 from temporal_fleet.settings.rules import BrokenRule, Group, raise_broken_rules, seconds
 from temporal_fleet.settings.server import TemporalSettings
@@ -312,6 +313,8 @@ class Settings(BaseSettings):
     """Server, namespace and credentials."""
     connection: ConnectionSettings = ConnectionSettings()
     """Connecting and staying connected."""
+    codec: CodecSettings = CodecSettings()
+    """Encryption of payloads."""
     worker: WorkerSettings = WorkerSettings()
     """What is polled."""
     deployment: DeploymentSettings = DeploymentSettings()

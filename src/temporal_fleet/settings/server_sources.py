@@ -58,8 +58,8 @@ _DROPPED = {
         "Remove it and set TEMPORAL_TLS_SERVER_CA_CERT_PATH, or TEMPORAL_TLS_SERVER_NAME when the "
         "certificate carries another name."
     ),
-    "TEMPORAL_CODEC_ENDPOINT": "Remove it: a worker encodes payloads itself, not through a server.",
-    "TEMPORAL_CODEC_AUTH": "Remove it: a worker encodes payloads itself, not through a server.",
+    "TEMPORAL_CODEC_ENDPOINT": "Remove it: a worker encrypts payloads itself, with FLEET_CODEC_KEYS_DIRECTORY.",
+    "TEMPORAL_CODEC_AUTH": "Remove it: a worker encrypts payloads itself, with FLEET_CODEC_KEYS_DIRECTORY.",
 }
 """Standard names that the SDK accepts and its Python edition drops without a word."""
 

@@ -148,6 +148,11 @@ containers:
       {{- with include "temporal-fleet.connection-mounts" $root }}
       {{- . | trim | nindent 6 }}
       {{- end }}
+      {{- if $root.Values.temporal.codec.secretName }}
+      - name: codec-keys
+        mountPath: /etc/fleet/codec-keys
+        readOnly: true
+      {{- end }}
       {{- if $values.secretFiles }}
       - name: secrets
         mountPath: /etc/fleet/secrets
@@ -168,6 +173,12 @@ volumes:
       {{- end }}
   {{- with include "temporal-fleet.connection-volumes" $root }}
   {{- . | trim | nindent 2 }}
+  {{- end }}
+  {{- with $root.Values.temporal.codec.secretName }}
+  - name: codec-keys
+    secret:
+      secretName: {{ . }}
+      defaultMode: 0440
   {{- end }}
   {{- with $values.secretFiles }}
   - name: secrets

@@ -163,6 +163,10 @@ Variables that configure a build, as JSON: connection, identity and settings. Ar
 {{- $_ = set $config "FLEET_DEPLOYMENT_VERSIONING" (toString .versioned) -}}
 {{- with .values.taskQueue }}{{- $_ = set $config "FLEET_WORKER_TASK_QUEUE" . -}}{{- end -}}
 {{- if .values.secretFiles }}{{- $_ = set $config "FLEET_SECRETS_DIR" "/etc/fleet/secrets" -}}{{- end -}}
+{{- with .root.Values.temporal.codec -}}
+{{- if .secretName }}{{- $_ = set $config "FLEET_CODEC_KEYS_DIRECTORY" "/etc/fleet/codec-keys" -}}{{- end -}}
+{{- with .encryptionKeyId }}{{- $_ = set $config "FLEET_CODEC_ENCRYPTION_KEY_ID" . -}}{{- end -}}
+{{- end -}}
 {{- range $name, $value := .values.settings -}}
 {{- $_ = set $config (include "temporal-fleet.variable" $name) (include "temporal-fleet.text" $value) -}}
 {{- end -}}

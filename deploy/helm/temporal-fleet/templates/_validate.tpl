@@ -99,6 +99,11 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
 {{- include "temporal-fleet.problem" (list $fleet "monitoring: podMonitor and serviceMonitor are both enabled and would scrape every worker twice; enable one of them") -}}
 {{- end -}}
+{{- with $values.temporal.codec -}}
+{{- if and .encryptionKeyId (not .secretName) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "temporal.codec.encryptionKeyId is '%s', but temporal.codec.secretName is empty; name the Secret that holds this key, or payloads would not be encrypted" .encryptionKeyId)) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $_ := $values.temporal.env -}}
 {{- with include "temporal-fleet.place-of-credential" $name -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "temporal.env.%s: %s" $name .)) -}}
