@@ -154,34 +154,33 @@ async def look(
 
 async def look_at_build(
     server: Server, deployment: str, build_id: str, *, task_queues: Collection[str] = ()
-) -> ObservedBuild | None:
-    """Describe one build and its pollers, without open runs; None when the server does not know it.
+) -> ObservedDeployment:
+    """Describe as little of a Worker Deployment as shows whether one build is polled; no open runs.
 
-    For who waits: it costs a handful of calls, however many builds there are. Workers without versioning
-    are to poll what the current build has registered.
+    For who waits: it costs a handful of calls, however many builds there are. Of workers without versioning
+    it needs the current build as well, which has registered what they have to poll.
+
+    Returns:
+        The Worker Deployment with this build, unless the server does not know it.
     """
-    if build_id == UNVERSIONED:
-        answer = await describe_deployment(server, deployment)
-        info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
-        names = {deployment, *task_queues}
-        current = info.routing_config.current_deployment_version.build_id
-        needed: set[tuple[str, TaskType]] = set()
-        if current and (found := await _describe_build(server, deployment, current)):
-            needed = {
-                (each.name, _TYPES[each.type])
-                for each in found.version_task_queues
-                if each.type in _TYPES
-            }
-            names |= {name for name, _ in needed}
-        unversioned = _unversioned(routing_of(info), await read_polling(server, names))
-        there = {(each.name, each.type) for each in unversioned.task_queues}
-        missing = (PolledTaskQueue(*each, pollers=0) for each in sorted(needed - there))
-        return replace(unversioned, task_queues=(*unversioned.task_queues, *missing))
-    found = await _describe_build(server, deployment, build_id)
-    if found is None:
-        return None
-    polling = await read_polling(server, {each.name for each in found.version_task_queues})
-    return _build(deployment, found, polling)
+    answer = await describe_deployment(server, deployment)
+    info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
+    unversioned = build_id == UNVERSIONED
+    versioned = info.routing_config.current_deployment_version.build_id if unversioned else build_id
+    found = await _describe_build(server, deployment, versioned) if versioned else None
+    names = {each.name for each in found.version_task_queues} if found else set()
+    if unversioned:
+        names |= {deployment, *task_queues}
+    polling = await read_polling(server, names)
+    builds = {versioned: _build(deployment, found, polling)} if found else {}
+    if unversioned:
+        builds[UNVERSIONED] = _unversioned(routing_of(info), polling)
+    return ObservedDeployment(
+        deployment=deployment,
+        exists=answer is not None,
+        routing=routing_of(info),
+        builds=builds,
+    )
 
 
 async def look_twice(
@@ -308,7 +307,6 @@ def _unversioned(routing: Routing, polling: Polling) -> ObservedBuild:
         status = BuildStatus.RAMPING
     elif routing.current in (None, UNVERSIONED):
         status = BuildStatus.CURRENT
-    # Nobody registers for unversioned workers: what they should poll is what they do poll.
     return ObservedBuild(UNVERSIONED, status, polling.unversioned())
 
 

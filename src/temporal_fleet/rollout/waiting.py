@@ -19,11 +19,13 @@ from temporal_fleet.versioning import (
     BuildStatus,
     DesiredDeployment,
     ObservedBuild,
+    ObservedDeployment,
     Refusal,
     describe,
     describe_routing,
     plan_routing,
 )
+from temporal_fleet.versioning.readiness import missing_pollers
 
 log = structlog.get_logger(__name__)
 
@@ -95,10 +97,11 @@ class PollersCheck:
 
     async def __call__(self) -> Sequence[str]:
         """Return what is not polled."""
-        build = await look_at_build(
+        seen = await look_at_build(
             self._server, self._deployment, self._build_id, task_queues=self._task_queues
         )
-        missing = self._missing(build)
+        build = seen.builds.get(self._build_id)
+        missing = self._missing(seen, build)
         if missing or build is None:
             self._waited = True
             return missing
@@ -106,7 +109,7 @@ class PollersCheck:
             return [f"build ID '{self._build_id}' is still registering its task queues"]
         return ()
 
-    def _missing(self, build: ObservedBuild | None) -> list[str]:
+    def _missing(self, seen: ObservedDeployment, build: ObservedBuild | None) -> list[str]:
         if self._build_id == UNVERSIONED:
             if build is None or not build.has_pollers:
                 names = ", ".join(f"'{name}'" for name in sorted(self._task_queues))
@@ -114,7 +117,7 @@ class PollersCheck:
             return [
                 f"nobody polls {each.type} tasks of task queue '{each.name}' without versioning, which "
                 "the current build does"
-                for each in build.missing_pollers
+                for each in missing_pollers(seen, build)
             ]
         if build is None or not build.task_queues:
             return [
@@ -124,7 +127,7 @@ class PollersCheck:
         return [
             f"nobody polls {each.type} tasks of task queue '{each.name}' with build ID "
             f"'{self._build_id}'"
-            for each in build.missing_pollers
+            for each in missing_pollers(seen, build)
         ]
 
     def _is_settled(self, build: ObservedBuild) -> bool:
