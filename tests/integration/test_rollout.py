@@ -262,6 +262,28 @@ async def test_carry_out_when_another_changes_the_routing_leaves_theirs_and_name
     assert seen.routing == Routing("v1", "v2", 77)
 
 
+async def test_carry_out_after_a_change_that_was_taken_back_goes_on(client: Client) -> None:
+    """Only another routing ends a rollout: where it is again as it was shown, the change is made."""
+    name = "taken-back"
+    told = Told()
+
+    def planner(observed: ObservedDeployment, _identity: str) -> Plan:
+        found = plan_ramp(observed, "v2", 80)
+        assert isinstance(found, Plan)
+        return Plan(name, (Pause(timedelta(seconds=1), "test"), *found.steps))
+
+    async with build(client, name, "v1"), build(client, name, "v2"):
+        await carry(client, name, promote("v1"))
+        task = asyncio.create_task(told.rollout(client, name).carry_out(planner))
+        await told.until("pause")
+        await ramp_as_another_person(client, name, "v2", 77)
+        await ramp_as_another_person(client, name, "", 0)
+        await task
+        seen = await observe(client, name)
+
+    assert seen.routing == Routing("v1", "v2", 80)
+
+
 async def test_carry_out_of_another_plan_than_was_shown_changes_nothing(client: Client) -> None:
     """What people agreed to is done or nothing: a rollback of a ramp that is gone is no other rollback."""
     name = "shown"

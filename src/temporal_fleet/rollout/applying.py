@@ -49,6 +49,9 @@ SPREAD_TIMEOUT = timedelta(seconds=60)
 RECHECK_TIMEOUT = timedelta(seconds=5)
 """How long pollers that were there may be out of sight before a step gives up."""
 
+MOST_CONFLICTS = 10
+"""How often a change is made again because something but the routing has changed meanwhile."""
+
 _AGAIN = "to go on from there, look at it and run the same command again"
 
 Planner = Callable[[ObservedDeployment, str], Plan | Refusal]
@@ -181,12 +184,17 @@ class Rollout:
 
         A conflict although the routing is as we know it comes from something else, such as a new build.
         """
-        while True:
+        for _ in range(MOST_CONFLICTS):
             try:
                 self._token = await make()
                 break
             except _ConflictError:
                 self._token = await self._token_of_known_routing()
+        else:
+            raise self._error(
+                f"something else of the Worker Deployment changed {MOST_CONFLICTS} times while its "
+                f"routing was to be changed, such as its builds; {_AGAIN}"
+            )
         self._routing = routing_after(self._routing, (step,))
         await self._await_spread()
 
