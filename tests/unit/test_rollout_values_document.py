@@ -3,15 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from edited_values import document
 
 from temporal_fleet.errors import ValuesFileError
-from temporal_fleet.rollout_values import Document, read_document, write_atomically
-
-
-def document(text: str) -> Document:
-    """Return a text as a document."""
-    return Document(text, "values.yaml")
-
+from temporal_fleet.rollout_values import read_document, write_atomically
 
 EDITED = [
     pytest.param("a:\n  b: 1\n", "a:\n  b: 1\n  c: 7\n", id="block"),
