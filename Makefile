@@ -11,6 +11,7 @@ MEMBERS := $(wildcard workloads/*/pyproject.toml)
 WORKERS ?= auto
 E2E_WORKERS ?= 4
 TOOLS := .cache/tools/bin
+CHECKOV := .cache/tools/checkov
 
 # Compiled bytecode makes every process start about five times faster; some CI images switch it off.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +21,7 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 empty :=
 space := $(empty) $(empty)
-.PHONY: help env run test test-unit test-deploy tools e2e e2e-images check fmt lint types imports docs docs-check lock lock-check workflows bench stress ci-tools clean
+.PHONY: help env run test test-unit test-deploy tools policy-tools e2e e2e-images check fmt lint types imports docs docs-check lock lock-check workflows bench stress ci-tools clean
 .PHONY: engine-check versions-check workloads release-notes cluster-metrics registry-check registry-login images image-report image-name image-build image-push image-sign image-tag image-tag-release chart-package chart-push chart-sign release-publish
 
 help: ## Show the verbs
@@ -48,6 +49,16 @@ test-unit: $(STAMP) ## Run the unit tests only (seconds)
 
 tools: $(STAMP) ## Fetch helm and kubectl, unless they are on PATH
 	-@$(BIN)/python scripts/fetch_tools.py $(TOOLS)
+
+policy-tools: $(CHECKOV)/.ready ## Install checkov, which CI tests the manifests with, apart from the environment
+
+# The environment brings uv; that it was renewed is no reason to make this one again.
+$(CHECKOV)/.ready: tests/deploy/policy.lock | $(STAMP)
+	@test -x $(CHECKOV)/bin/python || $(PYTHON) -m venv --without-pip $(CHECKOV)
+	@echo "checkov: installing from tests/deploy/policy.lock"
+	@$(BIN)/python -m uv pip sync --quiet --python $(CHECKOV)/bin/python --require-hashes --compile-bytecode tests/deploy/policy.lock
+	@mkdir -p $(TOOLS) && ln -sf ../checkov/bin/checkov $(TOOLS)/checkov
+	@touch $@
 
 test-deploy: $(STAMP) tools ## Test the chart, Kustomize, alert rules and dashboards (seconds, no cluster)
 	@PATH="$(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal tests/deploy
@@ -80,7 +91,7 @@ docs: $(STAMP) ## Write the generated reference
 docs-check: $(STAMP)
 	@$(BIN)/python scripts/gen_docs.py --check && $(BIN)/python scripts/gen_chart.py --check
 
-lock: $(STAMP) ## Renew requirements.lock with the newest releases that fit
+lock: $(STAMP) ## Renew the locks with the newest releases that fit
 	@$(BIN)/python scripts/lock.py --upgrade
 
 lock-check: $(STAMP)

@@ -1,10 +1,11 @@
-"""Renew or check the locks: one of the developer's environment, and cuts of it for the images.
+"""Renew or check the locks: of the developer's environment, cuts of it for the images, and checkov's.
 
 Locks hold names, releases and hashes only, so they are the same whichever index serves the packages;
 ``uv.lock`` would write addresses into the repository. A cut takes its releases from
 ``requirements.lock``: an image runs with what the tests ran with. There is a cut for each workload
 (``workloads/<name>/requirements.lock``; the cluster tests have one, too), for each extra of the runtime and
-for the tools that build images (``locks/``).
+for the tools that build images (``locks/``). checkov, which looks at the manifests, pins so much that it is
+resolved apart from all that (``tests/deploy/policy.lock``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = Path("requirements.lock")
+POLICY_LOCK = Path("tests/deploy/policy.lock")
 TEST_WORKLOAD = Path("tests/e2e/workload/pyproject.toml")
 COMPILE = (
     *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
@@ -49,7 +51,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check:
         return check_locks()
-    compile_lock(ROOT, upgrade=arguments.upgrade)
+    compile_whole(ROOT, upgrade=arguments.upgrade)
     compile_cuts(ROOT)
     return 0
 
@@ -58,25 +60,27 @@ def check_locks() -> int:
     """Say which locks are not what a new resolution would write; 1 when there are any."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
-        shutil.copy(ROOT / LOCK, fresh)
-        compile_lock(fresh, upgrade=False)
-        stale = _differing(fresh, [LOCK])
-        if not stale:
+        compile_whole(fresh, upgrade=False)
+        stale = _differing(fresh, list(whole()))
+        if LOCK not in stale:
             compile_cuts(fresh)
-            stale = _differing(fresh, [cut.path for cut in cuts()])
+            stale += _differing(fresh, [cut.path for cut in cuts()])
     for path in stale:
         print(f"{path} is not fresh: a pyproject.toml changed. Run: python scripts/lock.py")
     if not stale:
-        print(f"{LOCK} and its {len(cuts())} cuts are fresh")
+        print(f"{LOCK} and its {len(cuts())} cuts are fresh, and {POLICY_LOCK} is")
     return 1 if stale else 0
 
 
-def compile_lock(folder: Path, *, upgrade: bool) -> None:
-    """Resolve the root project and every workload together into *folder*."""
-    arguments = ["--all-extras", "--group", "dev", "pyproject.toml", *map(str, _members())]
-    if upgrade:
-        arguments.append("--upgrade")
-    _compile(arguments, folder / LOCK)
+def compile_whole(folder: Path, *, upgrade: bool) -> None:
+    """Write what is no cut below *folder*; releases stay what they are as far as they fit, unless *upgrade*."""
+    for path, sources in whole().items():
+        output = folder / path
+        if folder != ROOT and (ROOT / path).exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            # What uv finds in the place of its output is what it keeps to.
+            shutil.copy(ROOT / path, output)
+        _compile([*sources, "--upgrade"] if upgrade else sources, output)
 
 
 def compile_cuts(folder: Path) -> None:
@@ -88,6 +92,15 @@ def compile_cuts(folder: Path) -> None:
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, cuts()))
+
+
+def whole() -> dict[Path, list[str]]:
+    """Return the locks that are resolved by themselves, each with what uv resolves."""
+    return {
+        # The root project and every workload together.
+        LOCK: ["--all-extras", "--group", "dev", "pyproject.toml", *map(str, _members())],
+        POLICY_LOCK: ["--group", "policy"],
+    }
 
 
 def cuts() -> list[Cut]:

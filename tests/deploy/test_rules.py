@@ -26,7 +26,7 @@ ALERTS = {rule["alert"]: rule for rule in _alerts()}
 
 def test_rules_are_valid() -> None:
     """Promtool accepts every file of rules."""
-    command = [require_tool("promtool"), "check", "rules", *map(str, RULES)]
+    command = [require_tool("promtool", verb="ci-tools"), "check", "rules", *map(str, RULES)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert result.returncode == 0, result.stdout + result.stderr
@@ -35,7 +35,7 @@ def test_rules_are_valid() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should(case: Any) -> None:
     """Promtool plays series to the rules: alerts come when they should, and at no other time."""
-    command = [require_tool("promtool"), "test", "rules", case.name]
+    command = [require_tool("promtool", verb="ci-tools"), "test", "rules", case.name]
     result = subprocess.run(
         command, cwd=case.parent, capture_output=True, text=True, check=False, timeout=30
     )

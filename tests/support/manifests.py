@@ -39,12 +39,17 @@ data:
 """A template that shows the notes of the chart, once they are a file beside the templates."""
 
 
-def require_tool(name: str) -> str:
-    """Return the path of a program; skip without it, or fail in CI, where it has to be there."""
+def require_tool(name: str, *, verb: str = "tools") -> str:
+    """Return the path of a program; skip without it, or fail in CI, where it has to be there.
+
+    Args:
+        name: Its name.
+        verb: What installs it.
+    """
     found = shutil.which(name)
     if found:
         return found
-    reason = f"{name} is not on PATH; `make tools` fetches it"
+    reason = f"{name} is not on PATH; `make {verb}` installs it"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 DIGITS = "[0-9a-f]{12}"
+CHECKOV_LOCK = ROOT / "tests" / "deploy" / "policy.lock"
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
@@ -138,6 +139,15 @@ def test_lock_of_an_image_holds_what_the_tests_ran_with(lock: Path) -> None:
     assert cut.items() <= everything.items()
     assert lock.read_text().count("--hash=sha256:") >= len(cut)
     assert "://" not in lock.read_text()
+
+
+def test_lock_of_checkov_holds_hashed_releases_only() -> None:
+    """The lock of checkov is hashed like the others, and names no index."""
+    text = CHECKOV_LOCK.read_text()
+
+    assert "checkov" in pins(CHECKOV_LOCK)
+    assert text.count("--hash=sha256:") >= len(PINNED.findall(text))
+    assert "://" not in text
 
 
 def test_lock_of_a_worker_image_has_no_tools() -> None:
