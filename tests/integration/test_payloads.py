@@ -7,15 +7,18 @@ import base64
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from fleet_sample.workflows import RunActivity
 from running_worker import running_worker, worker_environment
+from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
 
+from temporal_fleet.errors import DecryptionError
 from temporal_fleet.payloads import codec_data_converter
 from temporal_fleet.settings import CodecSettings
 from temporal_fleet.testing import dev_server
@@ -24,6 +27,16 @@ pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECRET = "card-4111-1111"
+
+
+@workflow.defn(name="OrderWorkflow", sandboxed=False)
+class FinishedOrder:
+    """An order that is over at once."""
+
+    @workflow.run
+    async def run(self, order: dict[str, object]) -> object:
+        """Return the ID of the order."""
+        return order["order_id"]
 
 
 @pytest.fixture
@@ -95,7 +108,7 @@ async def test_payloads_are_encrypted_wherever_the_server_keeps_them(
         kept = await history(handle)
         reader = (await connect(address, keys)).get_workflow_handle(handle.id)
         stranger = (await connect(address, None)).get_workflow_handle(handle.id)
-        with pytest.raises(KeyError, match="Unknown payload encoding binary/encrypted"):
+        with pytest.raises(DecryptionError, match="with key 'first', and no keys are given"):
             await stranger.result()
 
         assert result == "attempt 1"
@@ -169,26 +182,53 @@ async def test_payloads_worker_without_its_key_does_not_start(address: str, keys
     assert f"FLEET_CODEC_ENCRYPTION_KEY_ID: is next, but {keys} holds only first" in worker.text
 
 
-async def test_start_encrypts_what_it_sends(address: str, keys: Path, tmp_path: Path) -> None:
-    """`fleet start` encrypts arguments with the same settings as the workers."""
-    order = json.loads((EXAMPLES / "orders.jsonl").read_text().splitlines()[0])
-    order["address"]["name"] = SECRET
-    (tmp_path / "orders.jsonl").write_text(json.dumps(order))
+async def fleet_start(
+    address: str, orders: Path, *arguments: str, environment: Mapping[str, str]
+) -> tuple[int | None, str]:
+    """Run `fleet start` and return its exit code and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-m",
-            "temporal_fleet",
-            "start",
-            "orders",
-            str(tmp_path / "orders.jsonl"),
-        ),
-        env=worker_environment(address, **encrypting(keys)),
+        *(sys.executable, "-m", "temporal_fleet", "start", "orders", str(orders), *arguments),
+        env=worker_environment(address, **environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+def write_order(path: Path) -> str:
+    """Write a file with one order to somebody whose name must not be seen; return the order's ID."""
+    order = json.loads((EXAMPLES / "orders.jsonl").read_text().splitlines()[0])
+    order["address"]["name"] = SECRET
+    path.write_text(json.dumps(order))
+    return str(order["order_id"])
+
+
+async def test_start_encrypts_what_it_sends(address: str, keys: Path, tmp_path: Path) -> None:
+    """`fleet start` encrypts arguments with the same settings as the workers."""
+    order_id = write_order(tmp_path / "orders.jsonl")
+    code, output = await fleet_start(
+        address, tmp_path / "orders.jsonl", environment=encrypting(keys)
+    )
     client = await connect(address, keys)
 
-    assert process.returncode == 0, output.decode()
-    assert SECRET not in await history(client.get_workflow_handle(order["order_id"]))
+    assert code == 0, output
+    assert SECRET not in await history(client.get_workflow_handle(order_id))
+
+
+async def test_start_without_keys_says_why_results_are_unreadable(
+    address: str, keys: Path, tmp_path: Path
+) -> None:
+    """Waiting for encrypted results without the key ends with the reason, not with a traceback."""
+    orders = tmp_path / "orders.jsonl"
+    order_id = write_order(orders)
+    await fleet_start(address, orders, environment=encrypting(keys))
+    client = await connect(address, keys, "first")
+    async with Worker(client, task_queue="orders", workflows=[FinishedOrder]):
+        assert await client.get_workflow_handle(order_id).result() == order_id
+    code, output = await fleet_start(address, orders, "--wait", environment={})
+
+    assert code == 1
+    assert "1 unreadable" in output
+    assert "with key 'first', and no keys are given. Set FLEET_CODEC_KEYS_DIRECTORY" in output
+    assert "Traceback" not in output

@@ -233,6 +233,22 @@ def test_converter_without_keys_imports_no_cryptography() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+async def test_converter_without_keys_says_that_a_payload_is_encrypted(keys: Path) -> None:
+    """Who has no keys is told which one is missing; plain payloads are read and written as ever."""
+    sealed = await codec(keys, "new").encode([PLAIN])
+    plain = codec_data_converter(CodecSettings())
+    with pytest.raises(DecryptionError, match="with key 'new', and no keys are given"):
+        await plain.decode(sealed)
+
+    written = await plain.encode([Path("/tmp"), None, b"x"])
+    assert [payload.metadata["encoding"] for payload in written] == [
+        b"json/plain",
+        b"binary/null",
+        b"binary/plain",
+    ]
+    assert await plain.decode(written, [Path, type(None), bytes]) == [Path("/tmp"), None, b"x"]
+
+
 def test_converter_failures_are_encrypted_only_while_a_key_encrypts(keys: Path) -> None:
     """While payloads are only decrypted, failures stay readable for those who cannot decrypt yet."""
     encrypting = codec_data_converter(CodecSettings(keys_directory=keys, encryption_key_id="new"))

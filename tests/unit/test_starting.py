@@ -90,7 +90,9 @@ def test_quantile_of_values_is_one_of_them(
     assert quantile(array("d", values), share) == expected
 
 
-@pytest.mark.parametrize("outcome", ["failed", "terminated", "timed out", "still running", "lost"])
+@pytest.mark.parametrize(
+    "outcome", ["failed", "terminated", "timed out", "still running", "lost", "unreadable"]
+)
 def test_report_with_a_bad_outcome_is_not_ok(outcome: str) -> None:
     """A run is not successful when a workflow failed or is not final."""
     report = StartReport()

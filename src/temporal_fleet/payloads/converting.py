@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from temporal_fleet.errors import Problem, SettingsError
+from temporal_fleet.payloads.keyless import KeylessPayloadConverter
 from temporal_fleet.payloads.keys import KeyRing
 from temporal_fleet.workload import data_converter
 
@@ -22,7 +23,8 @@ log = structlog.get_logger(__name__)
 def codec_data_converter(settings: CodecSettings) -> DataConverter:
     """Return the converter of every workload, with encryption where keys are given.
 
-    Without a directory of keys nothing of this is imported. While a key encrypts, the messages and stack
+    Without a directory of keys no cryptography is imported, and reading an encrypted payload raises
+    ``DecryptionError``. While a key encrypts, the messages and stack
     traces of failures are encrypted like everything else.
 
     Args:
@@ -33,7 +35,7 @@ def codec_data_converter(settings: CodecSettings) -> DataConverter:
     """
     plain = data_converter()
     if settings.keys_directory is None:
-        return plain
+        return replace(plain, payload_converter_class=KeylessPayloadConverter)
     try:
         from temporal_fleet.payloads.encryption import EncryptionCodec
     except ModuleNotFoundError as error:

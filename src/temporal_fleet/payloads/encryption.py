@@ -28,11 +28,8 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from temporal_fleet.errors import DecryptionError
+from temporal_fleet.payloads.format import DATA_KEY, ENCODING, KEY_ID
 from temporal_fleet.payloads.keys import KEY_BYTES, KeyRing
-
-ENCODING = b"binary/encrypted"
-KEY_ID = "encryption-key-id"
-DATA_KEY = "encryption-data-key"
 
 _NONCE_BYTES = 12
 _PAYLOADS_PER_DATA_KEY = 2**20
@@ -88,7 +85,7 @@ class EncryptionCodec(PayloadCodec):
         """
         return [
             await self._decrypted(payload)
-            if payload.metadata.get("encoding") == ENCODING
+            if payload.metadata.get("encoding") == ENCODING.encode()
             else payload
             for payload in payloads
         ]
@@ -101,7 +98,11 @@ class EncryptionCodec(PayloadCodec):
         nonce = os.urandom(_NONCE_BYTES)
         sealed = data_key.cipher.encrypt(nonce, payload.SerializeToString(), None)
         return Payload(
-            metadata={"encoding": ENCODING, KEY_ID: key_id.encode(), DATA_KEY: data_key.wrapped},
+            metadata={
+                "encoding": ENCODING.encode(),
+                KEY_ID: key_id.encode(),
+                DATA_KEY: data_key.wrapped,
+            },
             data=nonce + sealed,
         )
 

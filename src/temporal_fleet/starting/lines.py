@@ -15,7 +15,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # A pause of the loop shorter than this is made up for; a longer one must not lead to a burst.
 _CATCH_UP = timedelta(milliseconds=100)
-BAD_OUTCOMES = frozenset({"failed", "terminated", "timed out", "lost", "still running"})
+BAD_OUTCOMES = frozenset(
+    {"failed", "terminated", "timed out", "lost", "unreadable", "still running"}
+)
 """Outcomes with which a run does not count as successful."""
 
 
@@ -44,8 +46,8 @@ class LineResult:
     """Why it was rejected or failed; None when it was not."""
     outcome: str | None = None
     """How the workflow ended: the ``state`` of its result if it has one, else ``completed``; or
-    ``failed``, ``canceled``, ``terminated``, ``timed out``, ``lost``, ``still running``. None when
-    nobody waited."""
+    ``failed``, ``canceled``, ``terminated``, ``timed out``, ``lost``, ``unreadable`` (it ended, with a
+    result that cannot be decrypted), ``still running``. None when nobody waited."""
     result: object = None
     """What the workflow returned."""
     duration: timedelta | None = None

@@ -19,7 +19,7 @@ from temporalio.exceptions import CancelledError, TerminatedError, WorkflowAlrea
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.errors import ConnectionFailedError, Problem, WorkloadError
+from temporal_fleet.errors import ConnectionFailedError, DecryptionError, Problem, WorkloadError
 from temporal_fleet.starting.lines import (
     LineResult,
     LineStatus,
@@ -306,6 +306,8 @@ class _Starter(Generic[ModelT]):
             except RPCError as error:
                 # Gone: deleted by hand, or its time of retention has passed.
                 ended = replace(known, outcome="lost", reason=rpc_text(error))
+            except DecryptionError as error:
+                ended = replace(known, outcome="unreadable", reason=str(error))
             del self._running[known.line]
             self._finish(ended)
 
