@@ -105,6 +105,26 @@ async def test_decryption_key_added_later_is_found(keys: Path) -> None:
     ]
 
 
+async def test_decryption_key_in_use_stays_what_it_was(keys: Path) -> None:
+    """A key that is replaced on the disk by mistake goes on as it was in the processes that run."""
+    sealed = await codec(keys, "old").encode([PLAIN])
+    reader = codec(keys)
+    write_key(keys, "old")
+    write_key(keys, "later")
+    assert await reader.decode(await codec(keys, "later").encode([PLAIN])) == [PLAIN]
+
+    assert await reader.decode(sealed) == [PLAIN]
+
+
+async def test_decryption_remembers_a_bounded_number_of_data_keys(keys: Path) -> None:
+    """However many processes encrypted, memory stays bounded and every payload readable."""
+    sealed = await codec(keys, "old", payloads_per_data_key=1).encode([PLAIN] * 1100)
+    reader = codec(keys)
+
+    assert await reader.decode(sealed * 2) == [PLAIN] * 2200
+    assert len(reader._ciphers) == 1000
+
+
 async def test_decryption_bad_file_beside_an_added_key_is_named(keys: Path) -> None:
     """A file that holds no key does not keep another new key from being found."""
     reader = codec(keys)
@@ -167,10 +187,12 @@ async def test_decryption_payload_of_another_codec_is_told(keys: Path) -> None:
 
 
 def test_keys_mounted_by_kubernetes_are_read(tmp_path: Path) -> None:
-    """Keys are links into a folder whose name begins with dots, which itself is no key."""
+    """Keys are links into a folder; what begins with a dot, and other folders, are no keys."""
     versions = write_key(tmp_path / "..2026_11_26", "2026-11")
     (tmp_path / "..data").symlink_to(versions)
     (tmp_path / "2026-11").symlink_to("..data/2026-11")
+    (tmp_path / ".hidden").write_text("no key")
+    (tmp_path / "lost+found").mkdir()
 
     assert KeyRing(tmp_path).ids == ["2026-11"]
 
@@ -180,6 +202,7 @@ def test_keys_every_problem_is_named_without_content(tmp_path: Path) -> None:
     write_key(tmp_path, "a", "sesame open!")
     write_key(tmp_path, "b", base64.b64encode(b"c2hvcnQ=").decode())
     write_key(tmp_path, "c", "")
+    write_key(tmp_path, "d", base64.b64encode(os.urandom(32)).decode() + "!")
     write_key(tmp_path, "good")
     with pytest.raises(SettingsError) as caught:
         KeyRing(tmp_path)
@@ -192,6 +215,7 @@ def test_keys_every_problem_is_named_without_content(tmp_path: Path) -> None:
         f"FLEET_CODEC_KEYS_DIRECTORY: {tmp_path}/a is not base64{cure}",
         f"FLEET_CODEC_KEYS_DIRECTORY: the key in {tmp_path}/b has 8 bytes{cure}",
         f"FLEET_CODEC_KEYS_DIRECTORY: the key in {tmp_path}/c has 0 bytes{cure}",
+        f"FLEET_CODEC_KEYS_DIRECTORY: {tmp_path}/d is not base64{cure}",
     ]
 
 

@@ -144,7 +144,7 @@ class EncryptionCodec(PayloadCodec):
             )
         try:
             cipher = AESGCM(aes_key_unwrap(key, wrapped))
-        except (InvalidUnwrap, ValueError) as error:
+        except InvalidUnwrap as error:
             raise DecryptionError(
                 f"a payload is encrypted with another key {key_id!r} than that in "
                 f"{self._keys.directory}. Put the old key back and add the new one under another ID"
