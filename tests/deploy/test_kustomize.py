@@ -121,13 +121,7 @@ def test_configuration_restarts_workers(kustomize: Kustomize, tmp_path: Path) ->
 @pytest.fixture
 def another(kustomize: Kustomize, tmp_path: Path) -> Objects:
     """What the overlay builds that the guide prints for another task queue."""
-    guide = (REPOSITORY / "docs" / "how-to" / "kustomize.md").read_text(encoding="utf-8")
-    block = guide.partition("<!-- another-task-queue -->\n```yaml\n")[2].partition("```")[0]
-    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
-    folder = tmp_path / "kustomize" / "overlays" / "payments"
-    folder.mkdir()
-    (folder / "kustomization.yaml").write_text(block)
-    return kustomize.build(folder)
+    return _built(kustomize, tmp_path, _printed("another-task-queue"))
 
 
 def test_guide_builds_another_task_queue(another: Objects) -> None:
@@ -140,6 +134,36 @@ def test_guide_builds_another_task_queue(another: Objects) -> None:
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels["temporal.io/deployment-name"] == "payments"
     assert labels["temporal.io/build-id"] == "1.4.0"
+
+
+def test_guide_mounts_the_keys_of_payloads(kustomize: Kustomize, tmp_path: Path) -> None:
+    """What the guide prints for encrypted payloads gives the worker the keys where its variable says."""
+    base = "resources: [../../base]\ncomponents: [../../components/build-id]\n"
+    built = _built(kustomize, tmp_path, base + _printed("encrypted-payloads"))
+    deployment = built.only("Deployment")
+    variables = built.variables("orders")
+    mounts = {each["name"]: each["mountPath"] for each in worker_of(deployment)["volumeMounts"]}
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+
+    assert mounts["codec-keys"] == variables["FLEET_CODEC_KEYS_DIRECTORY"]
+    assert variables["FLEET_CODEC_ENCRYPTION_KEY_ID"] == "2026-11"
+    secret = {"secretName": "payload-keys", "defaultMode": 0o440}
+    assert {"name": "codec-keys", "secret": secret} in volumes
+
+
+def _printed(mark: str) -> str:
+    """Return the block of the guide behind a mark."""
+    guide = (REPOSITORY / "docs" / "how-to" / "kustomize.md").read_text(encoding="utf-8")
+    return guide.partition(f"<!-- {mark} -->\n```yaml\n")[2].partition("```")[0]
+
+
+def _built(kustomize: Kustomize, tmp_path: Path, kustomization: str) -> Objects:
+    """Build an overlay beside those of the repository."""
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    folder = tmp_path / "kustomize" / "overlays" / "guide"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(kustomization)
+    return kustomize.build(folder)
 
 
 @pytest.mark.parametrize("first", OVERLAYS)
