@@ -182,9 +182,24 @@ def test_helm_test_waits_for_pollers(fleet: Objects) -> None:
 
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     assert container["args"] == [
-        *("rollout", "wait", "--routing", "/etc/fleet/routing/routing.json"),
+        *("rollout", "wait", "--routing", "/etc/fleet/routing/polled.json"),
         *("--for", "pollers", "--timeout", "120"),
     ]
+
+
+def test_helm_test_expects_no_pollers_of_a_build_that_may_have_none(chart: Chart) -> None:
+    """A build whose minimum is 0 is part of the routing, but `helm test` does not wait for its workers."""
+    scaling = {"enabled": True, "engine": "keda", "drainingMinReplicas": 0}
+    builds = {"blue": {"buildId": "1"}, "green": {"buildId": "2"}}
+    queue = {"taskQueue": "all", "autoscaling": scaling, "builds": builds}
+    values = {**SMALL, "queues": {"orders": {**queue, "routing": {"current": "green"}}}}
+    data = chart.render(values, apis=OPTIONAL_APIS).named("ConfigMap", "fleet-routing")["data"]
+    written = {name: json.loads(text)["queues"]["orders"]["builds"] for name, text in data.items()}
+
+    assert {name: sorted(found) for name, found in written.items()} == {
+        "routing.json": ["blue", "green"],
+        "polled.json": ["green"],
+    }
 
 
 def test_hooks_run_the_image_of_the_current_build(fleet: Objects) -> None:

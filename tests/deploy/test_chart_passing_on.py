@@ -350,7 +350,8 @@ def test_scaled_object_says_what_was_given(by_keda: Object) -> None:
     spec = by_keda["spec"]
 
     assert by_keda["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
-    assert (spec["pollingInterval"], spec["cooldownPeriod"]) == (11, 12)
+    assert spec["pollingInterval"] == 11
+    assert "cooldownPeriod" not in spec  # KEDA warns of it unless the minimum is 0
     assert spec["fallback"] == {"failureThreshold": 3, "replicas": 6}
     assert set(spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]) == {
         "scaleUp",
@@ -362,6 +363,7 @@ def test_triggers_of_keda_are_backlog_resources_and_given_ones(by_keda: Object) 
     """The backlog comes first, then CPU and memory, then given triggers with their templates evaluated."""
     backlog, cpu, memory, own = by_keda["spec"]["triggers"]
 
+    assert backlog["useCachedMetrics"]
     assert backlog["metadata"] == {
         "endpoint": "temporal:7233",
         "namespace": "default",
@@ -372,7 +374,6 @@ def test_triggers_of_keda_are_backlog_resources_and_given_ones(by_keda: Object) 
         "workerDeploymentName": "orders",
         "workerDeploymentBuildId": "1.4.0",
         "tlsServerName": "inside",
-        "enableTLS": "false",
     }
     assert [(each["type"], each["metadata"]["value"]) for each in (cpu, memory)] == [
         ("cpu", "60"),
@@ -381,15 +382,28 @@ def test_triggers_of_keda_are_backlog_resources_and_given_ones(by_keda: Object) 
     assert own == {"type": "cron", "metadata": {"timezone": "fleet-orders-blue"}}
 
 
-@pytest.mark.parametrize("enabled", [None, True])
-def test_keda_is_told_of_encryption_only_to_leave_it_out(
-    chart: Chart, enabled: bool | None
+@pytest.mark.parametrize(("counted", "said"), [(True, "true"), (False, None)])
+def test_build_that_may_have_no_workers_keeps_one_while_workflows_run(
+    chart: Chart, counted: bool, said: str | None
 ) -> None:
-    """KEDA encrypts with a key or certificate by itself; only `false` has to be said."""
-    values = {
-        **_values(taskQueue="all", autoscaling={"enabled": True, "engine": "keda"}),
-        "temporal": {"address": "temporal:7233", "tls": {"enabled": enabled}},
-    }
-    trigger = chart.render(values, apis=OPTIONAL_APIS).only("ScaledObject")["spec"]["triggers"][0]
+    """Where the minimum is 0, running workflows count as the backlog does, unless the values say otherwise."""
+    keda = {"runningWorkflows": counted, "cooldownPeriodSeconds": 12}
+    scaling = {"enabled": True, "engine": "keda", "drainingMinReplicas": 0, "keda": keda}
+    builds = {"blue": {"buildId": "1"}, "green": {"buildId": "2"}}
+    values = _values(
+        taskQueue="all", autoscaling=scaling, builds=builds, routing={"current": "green"}
+    )
+    rendered = chart.render(values, apis=OPTIONAL_APIS)
+    specs = {name_of(each): each["spec"] for each in rendered.of_kind("ScaledObject")}
+    metadata = {name: spec["triggers"][0]["metadata"] for name, spec in specs.items()}
 
-    assert "enableTLS" not in trigger["metadata"]
+    assert specs["fleet-orders-blue"]["cooldownPeriod"] == 12
+    assert metadata["fleet-orders-blue"].get("includeRunningWorkflowCount") == said
+    assert "includeRunningWorkflowCount" not in metadata["fleet-orders-green"]
+
+
+def test_hpa_lets_keda_take_over(chart: Chart) -> None:
+    """The webhook of KEDA lets a ScaledObject in while the autoscaler that it replaces is still there."""
+    hpa = chart.render(_values(autoscaling={"enabled": True})).only("HorizontalPodAutoscaler")
+
+    assert hpa["metadata"]["annotations"] == {"validations.keda.sh/hpa-ownership": "false"}

@@ -86,6 +86,24 @@ REFUSED: dict[str, tuple[Values, list[str]]] = {
         with_orders(autoscaling={"enabled": True, "engine": "keda"}),
         ["queue 'orders'", "taskQueue"],
     ),
+    "KEDA without what it encrypts with": (
+        {
+            **with_orders(taskQueue="a", autoscaling={"enabled": True, "engine": "keda"}),
+            "temporal": {"address": "t:1", "tls": {"ca": {"secretName": "authority"}}},
+        },
+        ["queue 'orders'", "keda", "encrypts only with", "engine: hpa"],
+    ),
+    "KEDA with a key in clear text": (
+        {
+            **with_orders(taskQueue="a", autoscaling={"enabled": True, "engine": "keda"}),
+            "temporal": {
+                "address": "t:1",
+                "apiKey": {"secretName": "key"},
+                "tls": {"enabled": False},
+            },
+        },
+        ["queue 'orders'", "keda", "always encrypts", "engine: hpa"],
+    ),
     "variable of a setting": (
         with_orders(env={"FLEET_DRAIN_TIMEOUT_SECONDS": 99}),
         ["queue 'orders'", "FLEET_DRAIN_TIMEOUT_SECONDS", "settings.drainTimeoutSeconds"],

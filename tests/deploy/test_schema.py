@@ -128,7 +128,9 @@ def _scaled_object(spec: Object) -> None:
         *("cooldownPeriod", "fallback", "advanced", "triggers"),
     }
     for trigger in spec["triggers"]:
-        assert set(trigger) <= {"type", "name", "metadata", "metricType", "authenticationRef"}
+        assert set(trigger) <= {
+            *("type", "name", "metadata", "metricType", "authenticationRef", "useCachedMetrics"),
+        }
         # KEDA reads metadata as texts; a number would be refused by the API server.
         assert all(isinstance(value, str) for value in trigger["metadata"].values()), trigger
 

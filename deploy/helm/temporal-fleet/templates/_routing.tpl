@@ -1,13 +1,16 @@
 {{/*
 What `fleet rollout` reads: the server, and builds and routing of every task queue, as JSON. Without an address, which
-a release without task queues need not have, there is no server to name. Argument: a dict of root and fleet.
+a release without task queues need not have, there is no server to name. Argument: a dict of root, fleet, and polled:
+whether to leave out builds that may have no workers.
 */}}
 {{- define "temporal-fleet.routing" -}}
 {{- $queues := dict -}}
 {{- range $queue := .fleet.queues -}}
 {{- $builds := dict -}}
 {{- range $queue.builds -}}
+{{- if or (not $.polled) (gt (int .floor) 0) -}}
 {{- $_ := set $builds .key (dict "buildId" .id "versioned" .versioned) -}}
+{{- end -}}
 {{- end -}}
 {{- $entry := dict
   "deployment" $queue.deployment

@@ -319,6 +319,7 @@ Whether a build gets workers, and an autoscaler of it can work. Argument: a dict
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.engine is keda, which must be told the task queue; set queues.%s.taskQueue to the one that workload '%s' polls" $at $build.queue $build.workload)) -}}
 {{- end -}}
 {{- include "temporal-fleet.check-requests" (dict "fleet" $fleet "build" $build "wanted" $scaling.keda "path" "autoscaling.keda") -}}
+{{- include "temporal-fleet.check-keda-connection" (dict "fleet" $fleet "at" $at "temporal" $build.root.Values.temporal) -}}
 {{- else -}}
 {{- if and (eq $build.role "idle") (eq (int $scaling.drainingMinReplicas) 0) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: autoscaling.drainingMinReplicas is 0, which a HorizontalPodAutoscaler cannot do; use 1 or more, or engine: keda" $at)) -}}
@@ -330,6 +331,21 @@ Whether a build gets workers, and an autoscaler of it can work. Argument: a dict
 {{- end -}}
 {{- else if and (ne $build.role "idle") (eq $build.floor 0) -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: replicas is 0, but the build is %s: it gets new work and has no workers; set replicas to 1 or more, or route to another build" $at $build.role)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether KEDA can connect as the workers do: it encrypts if it has an API key or a client certificate, and only then.
+Argument: a dict of fleet, at and temporal (the values of the connection).
+*/}}
+{{- define "temporal-fleet.check-keda-connection" -}}
+{{- $tls := .temporal.tls -}}
+{{- if or .temporal.apiKey.secretName $tls.client.secretName -}}
+{{- if and (kindIs "bool" $tls.enabled) (not $tls.enabled) -}}
+{{- include "temporal-fleet.problem" (list .fleet (printf "%s: autoscaling.engine is keda, which always encrypts with temporal.apiKey or temporal.tls.client, but temporal.tls.enabled is false; use engine: hpa" .at)) -}}
+{{- end -}}
+{{- else if or $tls.ca.secretName (eq (toString $tls.enabled) "true") -}}
+{{- include "temporal-fleet.problem" (list .fleet (printf "%s: autoscaling.engine is keda, which encrypts only with temporal.apiKey or temporal.tls.client, and neither is set, but temporal.tls is; set one of them, or use engine: hpa" .at)) -}}
 {{- end -}}
 {{- end -}}
 
