@@ -230,3 +230,21 @@ async def test_open_runs_on_the_way_back_to_unversioned_stay_when_pinned(client:
     assert ended == [["v1"], ["v1", SHOWN_UNVERSIONED], [SHOWN_UNVERSIONED]]
     assert seen.routing == Routing(None)
     assert seen.builds["v1"].status in (BuildStatus.DRAINING, BuildStatus.DRAINED)
+
+
+async def test_guard_that_cannot_ask_where_the_work_is_says_with_what_it_asked(
+    client: Client, tmp_path: Path
+) -> None:
+    """Who moves to a server with other credentials is told that the old one was asked with the new ones."""
+    name, builds = "left", {"blue": "v1"}
+    old = {"address": "127.0.0.1:1", "namespace": client.namespace}
+    new = {**old, "address": client.service_client.config.target_host}
+    installed = write_routing(tmp_path / "a.json", name, builds, "blue", temporal=old)
+    wanted = write_routing(tmp_path / "b.json", name, builds, "blue", temporal=new)
+    guard = ("rollout", "guard", "--installed", installed, "--next", wanted)
+    ended = await fleet(client, *guard, FLEET_CONNECTION_DEADLINE_SECONDS="2")
+
+    assert ended.code == 3
+    assert "The work is at 127.0.0.1:1, which the new values leave" in ended.err
+    assert "with the credentials that they name" in ended.err
+    assert "--no-hooks" in ended.err

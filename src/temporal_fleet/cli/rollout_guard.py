@@ -38,6 +38,11 @@ _NOT_ASKED = (
     "routing"
 )
 
+_LEFT = (
+    "The work is at {address}, which the new values leave; it was asked with the credentials that they "
+    "name. If it takes others, look there yourself, with `fleet rollout status`. "
+)
+
 
 @click.command(
     cls=Command,
@@ -97,10 +102,12 @@ def guard(
         observed = await _observe(server, removed, names)
         return _judge(before, after, observed, forced)
 
+    left = _left(before, after)
     try:
-        return with_server(use, patience=_PATIENCE, place=_left(before, after))
+        return with_server(use, patience=_PATIENCE, place=left)
     except ConnectionFailedError as error:
-        raise ConnectionFailedError(f"{error}. {_NOT_ASKED}") from error
+        there = _LEFT.format(address=left.address) if left else ""
+        raise ConnectionFailedError(f"{error}. {there}{_NOT_ASKED}") from error
 
 
 def _left(
