@@ -138,7 +138,7 @@ async def test_build_that_never_gets_ready_never_gets_traffic(
     result = await traffic.finish()
 
     assert failed.code
-    assert "fleet-e2e-green" in failed.text
+    assert "context deadline exceeded" in failed.text
     assert not result.audit.problems
     assert set(result.builds()) == {blue}
     assert (await temporal.routing(QUEUE)).current_deployment_version.build_id == blue
