@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECRET = "card-4111-1111"
+RUN_TIMEOUT = timedelta(seconds=90)
 
 
 @workflow.defn(name="OrderWorkflow", sandboxed=False)
@@ -37,6 +40,25 @@ class FinishedOrder:
     async def run(self, order: dict[str, object]) -> object:
         """Return the ID of the order."""
         return order["order_id"]
+
+
+@workflow.defn(sandboxed=False)
+class SignalledOrder:
+    """An order that is over when it is told something."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    @workflow.run
+    async def run(self) -> int:
+        """Return the length of what was said."""
+        await workflow.wait_condition(lambda: bool(self._said))
+        return len(self._said)
+
+    @workflow.signal
+    def say(self, text: str) -> None:
+        """Take note of a text."""
+        self._said = text
 
 
 @pytest.fixture
@@ -171,6 +193,32 @@ async def test_payloads_decrypting_worker_reads_both_and_writes_plain(
         assert await plain.result() == "attempt 1"
         assert await hidden.result() == "attempt 1"
         assert "attempt 1" in await history(hidden)
+
+
+async def test_payloads_signal_waits_for_a_worker_that_has_keys(address: str, keys: Path) -> None:
+    """A worker without keys never drops an encrypted signal: the workflow waits for one with keys."""
+    keyless = await connect(address, None)
+    run = await keyless.start_workflow(
+        SignalledOrder.run, id="signalled", task_queue="signals", execution_timeout=RUN_TIMEOUT
+    )
+    async with Worker(keyless, task_queue="signals", workflows=[SignalledOrder]):
+        sender = (await connect(address, keys, "first")).get_workflow_handle(run.id)
+        await sender.signal(SignalledOrder.say, SECRET)
+        async with asyncio.timeout(20):
+            while not await task_failures(run):
+                await asyncio.sleep(0.05)
+    reader = await connect(address, keys)
+    async with Worker(reader, task_queue="signals", workflows=[SignalledOrder]):
+        assert await asyncio.wait_for(run.result(), 40) == len(SECRET)
+
+
+async def task_failures(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    """Return why workflow tasks of a run failed so far."""
+    return [
+        event.workflow_task_failed_event_attributes.failure.message
+        async for event in handle.fetch_history_events()
+        if event.HasField("workflow_task_failed_event_attributes")
+    ]
 
 
 async def test_payloads_worker_without_its_key_does_not_start(address: str, keys: Path) -> None:

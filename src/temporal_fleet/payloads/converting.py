@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from temporal_fleet.errors import Problem, SettingsError
-from temporal_fleet.payloads.keyless import KeylessPayloadConverter
+from temporal_fleet.payloads.keyless import KeylessCodec
 from temporal_fleet.payloads.keys import KeyRing
 from temporal_fleet.workload import data_converter
 
@@ -35,7 +35,7 @@ def codec_data_converter(settings: CodecSettings) -> DataConverter:
     """
     plain = data_converter()
     if settings.keys_directory is None:
-        return replace(plain, payload_converter_class=KeylessPayloadConverter)
+        return replace(plain, payload_codec=KeylessCodec())
     try:
         from temporal_fleet.payloads.encryption import EncryptionCodec
     except ModuleNotFoundError as error:

@@ -1,39 +1,42 @@
-"""The payload converter of those who have no keys: it tells encrypted payloads from unknown ones."""
+"""The codec of those who have no keys: it refuses encrypted payloads, before anything is lost.
+
+Left to the payload converter, an encrypted signal would be logged and dropped (SDK 1.35), and a workflow
+would go on without it. An error of the codec fails the whole workflow task, which is tried again until the
+worker has the key.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import PydanticPayloadConverter
-from temporalio.converter import CompositePayloadConverter, EncodingPayloadConverter
+from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from temporal_fleet.errors import DecryptionError
 from temporal_fleet.payloads.format import ENCODING, KEY_ID
 
 
-class KeylessPayloadConverter(CompositePayloadConverter):
-    """JSON with pydantic models, and a plain word about payloads that need a key."""
-
-    def __init__(self) -> None:
-        super().__init__(*PydanticPayloadConverter().converters.values(), _EncryptedPayloads())
-
-
-class _EncryptedPayloads(EncodingPayloadConverter):
-    @property
-    @override
-    def encoding(self) -> str:
-        return ENCODING
+class KeylessCodec(PayloadCodec):
+    """Passes payloads on as they are, except encrypted ones, which it says are encrypted."""
 
     @override
-    def to_payload(self, value: Any) -> None:
-        """Leave every value to the other converters."""
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Return the payloads as they are."""
+        return list(payloads)
 
     @override
-    def from_payload(self, payload: Payload, type_hint: type | None = None) -> NoReturn:
-        key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
-        raise DecryptionError(
-            f"a payload is encrypted with key {key_id!r}, and no keys are given. "
-            "Set FLEET_CODEC_KEYS_DIRECTORY to a directory that has it"
-        )
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Return the payloads as they are.
+
+        Raises:
+            DecryptionError: One of them is encrypted.
+        """
+        for payload in payloads:
+            if payload.metadata.get("encoding") == ENCODING.encode():
+                key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
+                raise DecryptionError(
+                    f"a payload is encrypted with key {key_id!r}, and no keys are given. "
+                    "Set FLEET_CODEC_KEYS_DIRECTORY to a directory that has it"
+                )
+        return list(payloads)
