@@ -242,15 +242,9 @@ async def test_carry_out_when_another_changes_the_routing_leaves_theirs_and_name
     """A change between plan and call is noticed by the conflict token; it stays, and the rollout ends."""
     name = "raced"
     told = Told()
-
-    def planner(observed: ObservedDeployment, _identity: str) -> Plan:
-        found = plan_ramp(observed, "v2", 80)
-        assert isinstance(found, Plan)
-        return Plan(name, (Pause(timedelta(seconds=1), "test"), *found.steps))
-
     async with build(client, name, "v1"), build(client, name, "v2"):
         await carry(client, name, promote("v1"))
-        task = asyncio.create_task(told.rollout(client, name).carry_out(planner))
+        task = asyncio.create_task(told.rollout(client, name).carry_out(ramp_after_a_pause))
         await told.until("pause")
         await ramp_as_another_person(client, name, "v2", 77)
         with pytest.raises(RolloutError) as failed:
@@ -266,15 +260,9 @@ async def test_carry_out_after_a_change_that_was_taken_back_goes_on(client: Clie
     """Only another routing ends a rollout: where it is again as it was shown, the change is made."""
     name = "taken-back"
     told = Told()
-
-    def planner(observed: ObservedDeployment, _identity: str) -> Plan:
-        found = plan_ramp(observed, "v2", 80)
-        assert isinstance(found, Plan)
-        return Plan(name, (Pause(timedelta(seconds=1), "test"), *found.steps))
-
     async with build(client, name, "v1"), build(client, name, "v2"):
         await carry(client, name, promote("v1"))
-        task = asyncio.create_task(told.rollout(client, name).carry_out(planner))
+        task = asyncio.create_task(told.rollout(client, name).carry_out(ramp_after_a_pause))
         await told.until("pause")
         await ramp_as_another_person(client, name, "v2", 77)
         await ramp_as_another_person(client, name, "", 0)
@@ -305,6 +293,13 @@ async def test_carry_out_of_another_plan_than_was_shown_changes_nothing(client: 
         seen = await observe(client, name)
 
     assert seen.routing == Routing("v2")
+
+
+def ramp_after_a_pause(observed: ObservedDeployment, _identity: str) -> Plan:
+    """Plan to ramp build v2 after a while, in which others can be quicker."""
+    found = plan_ramp(observed, "v2", 80)
+    assert isinstance(found, Plan)
+    return Plan(observed.deployment, (Pause(timedelta(seconds=1), "test"), *found.steps))
 
 
 async def ramp_as_another_person(

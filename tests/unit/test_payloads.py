@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from missing_module import output_without
 from structlog.testing import capture_logs
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DefaultFailureConverterWithEncodedAttributes
@@ -285,16 +286,7 @@ def test_converter_failures_are_encrypted_only_while_a_key_encrypts(keys: Path) 
 
 
 WITHOUT_CRYPTOGRAPHY = """
-import sys
-from importlib.abc import MetaPathFinder
 from pathlib import Path
-
-class Missing(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "cryptography":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Missing())
 from temporal_fleet.errors import SettingsError
 from temporal_fleet.payloads import codec_data_converter
 from temporal_fleet.settings import CodecSettings
@@ -308,11 +300,9 @@ except SettingsError as error:
 
 def test_converter_without_cryptography_names_the_extra() -> None:
     """Keys without the package are a settings error that says what to install."""
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_CRYPTOGRAPHY], capture_output=True, text=True, check=True
-    )
+    printed = output_without("cryptography", WITHOUT_CRYPTOGRAPHY)
 
-    assert done.stdout == (
+    assert printed == (
         "settings: 1 problem\n"
         "  - FLEET_CODEC_KEYS_DIRECTORY: is /keys, but the package cryptography is not installed. "
         "Run `pip install temporal-fleet[encryption]`; images have it with EXTRAS=encryption.\n"

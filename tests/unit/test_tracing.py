@@ -6,19 +6,12 @@ import subprocess
 import sys
 from datetime import timedelta
 
+from missing_module import output_without
+
 from temporal_fleet.settings import Settings
 from temporal_fleet.tracing import start_tracing
 
 WITHOUT_OPENTELEMETRY = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Missing(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "opentelemetry":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Missing())
 from temporal_fleet.errors import SettingsError
 from temporal_fleet.settings import Settings, TracingSettings
 from temporal_fleet.tracing import start_tracing
@@ -43,11 +36,9 @@ def test_tracing_without_endpoint_is_off_and_imports_nothing() -> None:
 
 def test_tracing_without_opentelemetry_names_the_extra() -> None:
     """An endpoint without the packages is a settings error that says what to install."""
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_OPENTELEMETRY], capture_output=True, text=True, check=True
-    )
+    printed = output_without("opentelemetry", WITHOUT_OPENTELEMETRY)
 
-    assert done.stdout == (
+    assert printed == (
         "settings: 1 problem\n"
         "  - FLEET_TRACING_OTLP_ENDPOINT: is http://collector:4318, but OpenTelemetry is not "
         "installed. Run `pip install temporal-fleet[otel]`, or unset it to run without traces.\n"
