@@ -72,10 +72,12 @@ async def test_cpu_bound_workers_scale_out_and_in_without_losing_activities(
             await watch.until(lambda: staying() == FLOOR, "the floor again", SCALING_TIMEOUT)
         napping = await traffic.finish()
         noting.cancel()
+        removed = [name for name, pod in watch.pods.items() if not is_staying(pod)]
+        await watch.until_gone(*removed)
 
     assert fewest == FLOOR
-    assert watch.gone, "no worker was removed"
-    assert {watch.ends(name)["exitCode"] for name in watch.gone} == {0}
+    assert removed, "no worker was removed"
+    assert {watch.ends(name)["exitCode"] for name in removed} == {0}
     assert not napping.audit.problems
     await asyncio.gather(*(each.result() for each in computing))
     assert not (await audit(temporal.client, [each.id for each in computing])).problems
