@@ -28,7 +28,7 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from temporal_fleet.errors import DecryptionError
-from temporal_fleet.payloads.format import DATA_KEY, ENCODING, KEY_ID
+from temporal_fleet.payloads.format import DATA_KEY, ENCODING, KEY_ID, is_encrypted, key_id_of
 from temporal_fleet.payloads.keys import KEY_BYTES, KeyRing
 
 _NONCE_BYTES = 12
@@ -84,9 +84,7 @@ class EncryptionCodec(PayloadCodec):
             DecryptionError: The key is not there, is another one under the same ID, or the payload was changed.
         """
         return [
-            await self._decrypted(payload)
-            if payload.metadata.get("encoding") == ENCODING.encode()
-            else payload
+            await self._decrypted(payload) if is_encrypted(payload) else payload
             for payload in payloads
         ]
 
@@ -114,7 +112,7 @@ class EncryptionCodec(PayloadCodec):
         return _DataKey(key_id, wrapped, AESGCM(data_key), self._payloads_per_data_key)
 
     async def _decrypted(self, payload: Payload) -> Payload:
-        key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
+        key_id = key_id_of(payload)
         wrapped = payload.metadata.get(DATA_KEY)
         if wrapped is None:
             raise DecryptionError(

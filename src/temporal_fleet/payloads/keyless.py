@@ -14,7 +14,7 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from temporal_fleet.errors import DecryptionError
-from temporal_fleet.payloads.format import ENCODING, KEY_ID
+from temporal_fleet.payloads.format import is_encrypted, key_id_of
 
 
 class KeylessCodec(PayloadCodec):
@@ -33,10 +33,9 @@ class KeylessCodec(PayloadCodec):
             DecryptionError: One of them is encrypted.
         """
         for payload in payloads:
-            if payload.metadata.get("encoding") == ENCODING.encode():
-                key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
+            if is_encrypted(payload):
                 raise DecryptionError(
-                    f"a payload is encrypted with key {key_id!r}, and no keys are given. "
+                    f"a payload is encrypted with key {key_id_of(payload)!r}, and no keys are given. "
                     "Set FLEET_CODEC_KEYS_DIRECTORY to a directory that has it"
                 )
         return list(payloads)

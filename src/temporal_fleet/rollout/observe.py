@@ -165,20 +165,21 @@ async def look_at_build(
     """
     answer = await describe_deployment(server, deployment)
     info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
+    routing = routing_of(info)
     unversioned = build_id == UNVERSIONED
-    versioned = info.routing_config.current_deployment_version.build_id if unversioned else build_id
+    versioned = routing.current if unversioned else build_id
     found = await _describe_build(server, deployment, versioned) if versioned else None
     names = {each.name for each in found.version_task_queues} if found else set()
     if unversioned:
         names |= {deployment, *task_queues}
     polling = await read_polling(server, names)
-    builds = {versioned: _build(deployment, found, polling)} if found else {}
+    builds = {versioned: _build(deployment, found, polling)} if versioned and found else {}
     if unversioned:
-        builds[UNVERSIONED] = _unversioned(routing_of(info), polling)
+        builds[UNVERSIONED] = _unversioned(routing, polling)
     return ObservedDeployment(
         deployment=deployment,
         exists=answer is not None,
-        routing=routing_of(info),
+        routing=routing,
         builds=builds,
     )
 
