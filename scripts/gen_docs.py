@@ -14,8 +14,8 @@ import click
 from temporal_fleet import errors
 from temporal_fleet.cli import INTERRUPTED, fleet
 from temporal_fleet.cli.command import Command, Group
-from temporal_fleet.metrics.reference import reference_markdown as metrics_page
 from temporal_fleet.settings.reference import reference_markdown as settings_page
+from temporal_fleet.telemetry.metrics.reference import reference_markdown as metrics_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 

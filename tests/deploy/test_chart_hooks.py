@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from manifests import OPTIONAL_APIS, SMALL, Chart, Objects, Values, name_of, worker_of
 
-from temporal_fleet.routing_file import read_routing
+from temporal_fleet.rollout.routing_file import read_routing
 from temporal_fleet.versioning import UNVERSIONED, RolloutMode
 
 EVENTS = {

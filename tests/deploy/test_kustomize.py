@@ -11,7 +11,7 @@ import pytest
 import yaml
 from manifests import KUSTOMIZE, REPOSITORY, Kustomize, Object, Objects, name_of, worker_of
 
-from temporal_fleet.routing_file import read_routing
+from temporal_fleet.rollout.routing_file import read_routing
 from temporal_fleet.settings import load_settings
 
 OVERLAYS = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())

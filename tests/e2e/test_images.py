@@ -35,7 +35,7 @@ UNVERSIONED = {"FLEET_DEPLOYMENT_VERSIONING": "false"}
 # What a worker loads, then one line for each module: its file, and whether its bytecode is used unchecked.
 LOADED_MODULES = """
 import importlib.util, pathlib, sys
-import temporal_fleet.worker
+import temporal_fleet.worker.process
 from temporal_fleet.workload import discover, load_workload
 for name in discover():
     load_workload(name)

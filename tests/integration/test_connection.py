@@ -24,7 +24,7 @@ from temporalio.testing import WorkflowEnvironment
 from tls_proxy import PERMISSION_DENIED, CertificateFiles, TlsProxy, client_certificate, tls_proxy
 from typing_extensions import override
 
-from temporal_fleet.connection import Connector, check_namespace
+from temporal_fleet.client.connection import Connector, check_namespace
 from temporal_fleet.errors import ConnectionFailedError
 from temporal_fleet.settings import ConnectionSettings, Settings, TemporalSettings
 from temporal_fleet.testing import dev_server, find_program, free_port

@@ -22,8 +22,8 @@ from temporalio.runtime import Runtime
 from temporalio.worker import Worker
 from tls_proxy import CertificateFiles, TlsProxy, client_certificate, tls_proxy
 
-from temporal_fleet.connection import Connector
-from temporal_fleet.credentials import CredentialWatcher
+from temporal_fleet.client.connection import Connector
+from temporal_fleet.client.credentials import CredentialWatcher
 from temporal_fleet.settings import ConnectionSettings, Settings, TemporalSettings
 from temporal_fleet.testing import dev_server
 from temporal_fleet.workload import data_converter

@@ -15,7 +15,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 
-from temporal_fleet.dev_server import (
+from temporal_fleet.dev.server import (
     AlreadyRunningError,
     ServerFailedError,
     embedded_server,
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 OWNER = """
 import asyncio, pathlib, sys
-from temporal_fleet.dev_server import embedded_server
+from temporal_fleet.dev.server import embedded_server
 
 async def main():
     async with embedded_server(pathlib.Path(sys.argv[1])) as server:

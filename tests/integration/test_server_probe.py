@@ -18,11 +18,11 @@ from temporalio.runtime import Runtime
 from temporalio.worker import Worker, WorkerDeploymentConfig
 from tls_proxy import PERMISSION_DENIED, UNAUTHENTICATED, CertificateFiles, TlsProxy, tls_proxy
 
-from temporal_fleet import server_probe
-from temporal_fleet.connection import Connector
-from temporal_fleet.health import HealthState, Phase
-from temporal_fleet.pollers import TaskType
-from temporal_fleet.server_probe import ServerProbe, kinds_of
+from temporal_fleet.client.connection import Connector
+from temporal_fleet.client.pollers import TaskType
+from temporal_fleet.health import probe as server_probe
+from temporal_fleet.health.probe import ServerProbe, kinds_of
+from temporal_fleet.health.server import HealthState, Phase
 from temporal_fleet.settings import (
     ConnectionSettings,
     DeploymentSettings,

@@ -190,7 +190,7 @@ async def test_start_all_while_the_server_restarts_goes_on_afterwards(
     tmp_path: Path, greeting: Workload[Any, Any]
 ) -> None:
     """Starts that meet a server that is away are repeated until it is back."""
-    from temporal_fleet.dev_server import embedded_server
+    from temporal_fleet.dev.server import embedded_server
     from temporal_fleet.ports import free_port
 
     port = free_port()

@@ -19,14 +19,14 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from written_workload import write_workload
 
 from temporal_fleet import Workload
-from temporal_fleet.errors import ConnectionFailedError
-from temporal_fleet.task_queues import (
+from temporal_fleet.client.task_queues import (
     CALLS_AT_ONCE,
     TaskQueueStatus,
     as_json,
     read_task_queues,
     watch,
 )
+from temporal_fleet.errors import ConnectionFailedError
 from temporal_fleet.testing import dev_server
 from temporal_fleet.workload import data_converter
 

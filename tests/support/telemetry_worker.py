@@ -16,11 +16,11 @@ from telemetry_workflow import Delivery, refuse, ship
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from temporal_fleet.health import HealthServer, HealthState, Phase
-from temporal_fleet.log_format import configure_logging
-from temporal_fleet.metrics import Metrics, build_runtime
+from temporal_fleet.health.server import HealthServer, HealthState, Phase
 from temporal_fleet.settings import load_settings
-from temporal_fleet.tracing import start_tracing
+from temporal_fleet.telemetry.logs import configure_logging
+from temporal_fleet.telemetry.metrics import Metrics, build_runtime
+from temporal_fleet.telemetry.tracing import start_tracing
 
 WORKLOAD = "parcels"
 

@@ -17,8 +17,8 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from typing_extensions import override
 
 from temporal_fleet import cpu_bound
-from temporal_fleet.activity_tracking import ActivityTracker, Outcome
 from temporal_fleet.execution import ThreadPool
+from temporal_fleet.worker.activity_tracking import ActivityTracker, Outcome
 
 
 class Recorder:

@@ -68,7 +68,7 @@ def test_help_of_every_command_ends_in_examples(
     [
         ("from temporal_fleet.cli import run; run(['--help'])", "asyncio pydantic rich temporalio"),
         (
-            "import temporal_fleet.cli, temporal_fleet.log_format, temporal_fleet.worker",
+            "import temporal_fleet.cli, temporal_fleet.telemetry.logs, temporal_fleet.worker.process",
             "rich watchfiles opentelemetry",
         ),
     ],

@@ -11,14 +11,14 @@ import trustme
 from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
-from temporal_fleet.connection import (
+from temporal_fleet.client.connection import (
     client_arguments,
     credential_name,
     default_identity,
     read_api_key,
     read_tls,
 )
-from temporal_fleet.connection_failure import CredentialError, cause_of, reason_of
+from temporal_fleet.client.connection_failure import CredentialError, cause_of, reason_of
 from temporal_fleet.errors import ConnectionFailedError
 from temporal_fleet.settings import TemporalSettings
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from temporal_fleet.container import MIB, ContainerLimits, default_processes, read_limits
+from temporal_fleet.settings.container import MIB, ContainerLimits, default_processes, read_limits
 
 
 def write_tree(root: Path, files: dict[str, str]) -> Path:

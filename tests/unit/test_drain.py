@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from temporal_fleet.drain import Drain, stuck_threads, watch_deadlines
 from temporal_fleet.settings import DrainSettings
+from temporal_fleet.worker.drain import Drain, stuck_threads, watch_deadlines
 
 
 @dataclass(frozen=True)

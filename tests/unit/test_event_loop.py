@@ -13,8 +13,8 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from temporal_fleet.event_loop import LoopMonitor
 from temporal_fleet.settings import EventLoopSettings
+from temporal_fleet.worker.event_loop import LoopMonitor
 
 
 def settings(

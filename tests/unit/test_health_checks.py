@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from temporal_fleet import health_checks
-from temporal_fleet.health import HealthState
-from temporal_fleet.health_checks import HealthChecks
+from temporal_fleet.health import checks as health_checks
+from temporal_fleet.health.checks import HealthChecks
+from temporal_fleet.health.server import HealthState
 
 
 class Dependency:

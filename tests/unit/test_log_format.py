@@ -18,12 +18,12 @@ import pytest
 import structlog
 from typing_extensions import override
 
-from temporal_fleet.log_format import LineHandler, render_json
+from temporal_fleet.telemetry.logs import LineHandler, render_json
 
 PROLOGUE = """
 import logging, sys, warnings
 import structlog
-from temporal_fleet.log_format import configure_logging
+from temporal_fleet.telemetry.logs import configure_logging
 from temporal_fleet.settings import LogSettings
 
 configure_logging(
@@ -208,7 +208,7 @@ def test_configuring_again_replaces_the_first() -> None:
 
 def test_importing_log_format_does_not_import_rich() -> None:
     """Structlog's pretty tracebacks, which are never used, do not cost start-up time."""
-    code = "import temporal_fleet.log_format, sys; sys.exit('rich' in sys.modules)"
+    code = "import temporal_fleet.telemetry.logs, sys; sys.exit('rich' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

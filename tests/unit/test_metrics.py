@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from temporal_fleet.health import HealthServer, HealthState
-from temporal_fleet.metrics import Metrics, build_runtime, deployment_labels, reference_markdown
-from temporal_fleet.metrics.families import DERIVED_FAMILIES, WORKER_FAMILIES, Family
+from temporal_fleet.health.server import HealthServer, HealthState
 from temporal_fleet.settings import (
     DeploymentSettings,
     HealthSettings,
@@ -25,6 +23,13 @@ from temporal_fleet.settings import (
     Settings,
     WorkerSettings,
 )
+from temporal_fleet.telemetry.metrics import (
+    Metrics,
+    build_runtime,
+    deployment_labels,
+    reference_markdown,
+)
+from temporal_fleet.telemetry.metrics.families import DERIVED_FAMILIES, WORKER_FAMILIES, Family
 
 
 @pytest.fixture
@@ -199,7 +204,7 @@ def test_family_follows_the_naming_rules_of_prometheus(family: Family) -> None:
 def test_importing_metrics_imports_no_prometheus_client() -> None:
     """A worker's start does not pay for rendering metrics that nobody has asked for yet."""
     code = (
-        "import sys; from temporal_fleet.metrics import Metrics; "
+        "import sys; from temporal_fleet.telemetry.metrics import Metrics; "
         "from temporal_fleet.settings import Settings; "
         "m = Metrics(Settings(), workload='x'); m.activity_finished('a', 'completed', 1.0); "
         "sys.exit('prometheus_client' in sys.modules)"

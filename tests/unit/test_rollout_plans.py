@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_fleet.cli.rollout_plans import Change, Planned, print_plan
+from temporal_fleet.cli.rollout.plans import Change, Planned, print_plan
 from temporal_fleet.versioning import (
     UNVERSIONED,
     ClearRamping,

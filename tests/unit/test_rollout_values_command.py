@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from edited_values import DRAINING, THREE, VALUES, observed
 
-from temporal_fleet.cli import rollout_values as command
+from temporal_fleet.cli.rollout import values as command
 from temporal_fleet.errors import ValuesFileError, ValuesRefusedError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from temporal_fleet.errors import ExitCode, RoutingFileError
-from temporal_fleet.routing_file import parse_routing, read_routing
+from temporal_fleet.rollout.routing_file import parse_routing, read_routing
 from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, Place, RolloutMode, Routing
 
 FILE = {

@@ -13,7 +13,7 @@ from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueueStats, TaskQueueVer
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.task_queues import TaskQueueStatus, as_json, refusal, status_from
+from temporal_fleet.client.task_queues import TaskQueueStatus, as_json, refusal, status_from
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

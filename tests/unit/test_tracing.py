@@ -9,12 +9,12 @@ from datetime import timedelta
 from missing_module import output_without
 
 from temporal_fleet.settings import Settings
-from temporal_fleet.tracing import start_tracing
+from temporal_fleet.telemetry.tracing import start_tracing
 
 WITHOUT_OPENTELEMETRY = """
 from temporal_fleet.errors import SettingsError
 from temporal_fleet.settings import Settings, TracingSettings
-from temporal_fleet.tracing import start_tracing
+from temporal_fleet.telemetry.tracing import start_tracing
 
 settings = Settings(tracing=TracingSettings(otlp_endpoint="http://collector:4318"))
 try:
@@ -27,7 +27,7 @@ except SettingsError as error:
 def test_tracing_without_endpoint_is_off_and_imports_nothing() -> None:
     """Without an endpoint there are no interceptors, and no OpenTelemetry in memory."""
     tracing = start_tracing(Settings(), workload="orders", identity="pod-1")
-    code = "import sys, temporal_fleet.tracing; sys.exit('opentelemetry' in sys.modules)"
+    code = "import sys, temporal_fleet.telemetry.tracing; sys.exit('opentelemetry' in sys.modules)"
 
     assert tracing.interceptors == ()
     assert tracing.flush(timedelta(seconds=1))

@@ -7,7 +7,7 @@ import asyncio
 from structlog.testing import capture_logs
 
 from temporal_fleet.settings import LoadedSettings, Settings
-from temporal_fleet.worker import WorkerProcess
+from temporal_fleet.worker.process import WorkerProcess
 
 
 async def test_failed_task_begins_the_drain_and_is_logged_once() -> None:

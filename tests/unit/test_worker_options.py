@@ -15,7 +15,7 @@ from temporal_fleet.settings import (
     DrainSettings,
     Settings,
 )
-from temporal_fleet.worker_options import NAMING_LEAD, worker_options
+from temporal_fleet.worker.options import NAMING_LEAD, worker_options
 
 
 def options(**groups: Any) -> dict[str, Any]:

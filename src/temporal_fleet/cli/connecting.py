@@ -38,8 +38,8 @@ def with_client(
         SettingsError: When settings are wrong.
         ConnectionFailedError: When the server cannot be reached.
     """
-    from temporal_fleet.log_format import configure_logging
     from temporal_fleet.settings import load_settings
+    from temporal_fleet.telemetry.logs import configure_logging
 
     settings = _for_commands(load_settings(), _DEADLINE if deadline is None else deadline)
     if place:
@@ -54,7 +54,7 @@ def with_client(
 async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> None:
     from temporalio.runtime import Runtime
 
-    from temporal_fleet.connection import Connector, default_identity
+    from temporal_fleet.client.connection import Connector, default_identity
     from temporal_fleet.payloads import codec_data_converter
 
     connector = Connector(

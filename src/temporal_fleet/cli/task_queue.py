@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from temporalio.client import Client
 
-    from temporal_fleet.task_queues import TaskQueueStatus
+    from temporal_fleet.client.task_queues import TaskQueueStatus
 
 _WATCH_INTERVAL = timedelta(seconds=1)
 
@@ -65,8 +65,8 @@ def _installed() -> tuple[tuple[str, ...], bool]:
 
 
 async def _once(client: Client, names: Sequence[str], output: str) -> None:
+    from temporal_fleet.client.task_queues import as_json, read_task_queues
     from temporal_fleet.output import console, print_json
-    from temporal_fleet.task_queues import as_json, read_task_queues
 
     found = await read_task_queues(client, names)
     if output == "json":
@@ -77,8 +77,8 @@ async def _once(client: Client, names: Sequence[str], output: str) -> None:
 
 async def _watch(client: Client, names: Sequence[str]) -> None:
 
+    from temporal_fleet.client.task_queues import watch
     from temporal_fleet.output import live
-    from temporal_fleet.task_queues import watch
 
     readings = watch(client, names, _WATCH_INTERVAL)
     found = await anext(readings)

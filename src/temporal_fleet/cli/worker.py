@@ -28,12 +28,12 @@ def worker(workload: str | None) -> None:
 
     # Imports make much that lives for ever; looking through it again and again is a tenth of a start.
     gc.disable()
-    import temporal_fleet.log_format  # noqa: F401 - first: it keeps structlog from importing rich
-    from temporal_fleet.drain import end_at_once_on_signals
+    import temporal_fleet.telemetry.logs  # noqa: F401 - first: it keeps structlog from importing rich
+    from temporal_fleet.worker.drain import end_at_once_on_signals
 
     end_at_once_on_signals()
     from temporal_fleet.settings import load_settings
-    from temporal_fleet.worker import end_process, run_worker
+    from temporal_fleet.worker.process import end_process, run_worker
 
     end_process(run_worker(workload or _only_workload(), load_settings()))
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from temporal_fleet import __version__
 from temporal_fleet.dev.processes import Environment
+from temporal_fleet.dev.server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
 from temporal_fleet.dev.sources import changes, source_directory, third_party_modules
 from temporal_fleet.dev.terminal import Terminal
 from temporal_fleet.dev.workers import Workers, prepared_launcher, running_workers
-from temporal_fleet.dev_server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
 from temporal_fleet.errors import ExitCode, FleetError, WorkloadNotFoundError
 from temporal_fleet.workload import ENTRY_POINT_GROUP, declared_search_attributes, discover
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
-from temporal_fleet.dev_server import tied_to_parent
+from temporal_fleet.dev.server import tied_to_parent
 from temporal_fleet.errors import FleetError
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 PRELOADED = (
     "temporalio.contrib.pydantic",
     "temporal_fleet.cli",
-    "temporal_fleet.worker",
+    "temporal_fleet.worker.process",
     "temporal_fleet.registration",
 )
 """What every worker imports."""

@@ -29,7 +29,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.pollers import TaskType
+from temporal_fleet.client.pollers import TaskType
 from temporal_fleet.rollout.polling import Polling, read_polling
 from temporal_fleet.rollout.runs import (
     LIST_LAG,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio.api.enums.v1 import WorkerVersioningMode
 from temporalio.api.taskqueue.v1 import PollerInfo
 
-from temporal_fleet.pollers import TASK_TYPES, TaskType, other_partitions, pollers_at
+from temporal_fleet.client.pollers import TASK_TYPES, TaskType, other_partitions, pollers_at
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.versioning import PolledTaskQueue
 

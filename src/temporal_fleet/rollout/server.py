@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.connection import check_namespace
+from temporal_fleet.client.connection import check_namespace
 from temporal_fleet.errors import ConnectionFailedError
 from temporal_fleet.starting.lines import Pace
 

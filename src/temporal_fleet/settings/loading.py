@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
-from temporal_fleet.container import default_processes, read_limits
 from temporal_fleet.errors import Problem, SettingsError
+from temporal_fleet.settings.container import default_processes, read_limits
 from temporal_fleet.settings.explain import expected, explain, masked
 from temporal_fleet.settings.fields import SettingField, setting_fields
 from temporal_fleet.settings.model import Settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from temporal_fleet.cli.command import Command, output_option
-from temporal_fleet.cli.rollout_options import (
+from temporal_fleet.cli.rollout.options import (
     read_routing_file,
     routing_option,
     task_queue_option,

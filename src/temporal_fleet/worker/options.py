@@ -15,8 +15,8 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-from temporal_fleet.log_format import UNVERSIONED
 from temporal_fleet.settings import ConcurrencySettings, Settings
+from temporal_fleet.telemetry.logs import UNVERSIONED
 
 _VERSIONING_BEHAVIORS = {
     None: VersioningBehavior.UNSPECIFIED,

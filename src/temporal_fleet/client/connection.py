@@ -27,7 +27,7 @@ from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from temporal_fleet.connection_failure import CredentialError, cause_of, reason_of
+from temporal_fleet.client.connection_failure import CredentialError, cause_of, reason_of
 from temporal_fleet.errors import ConnectionFailedError
 from temporal_fleet.settings import Settings, TemporalSettings
 

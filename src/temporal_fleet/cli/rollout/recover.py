@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from temporal_fleet.cli.command import Command, output_option
-from temporal_fleet.cli.rollout_options import confirm, require_person, with_server
+from temporal_fleet.cli.rollout.options import confirm, require_person, with_server
 
 if TYPE_CHECKING:
     from temporal_fleet.rollout import Recovery, RecoveryReport, RunResult, Server

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from temporal_fleet.metrics.families import DERIVED_FAMILIES, WORKER_FAMILIES, Family, Kind
+from temporal_fleet.telemetry.metrics.families import (
+    DERIVED_FAMILIES,
+    WORKER_FAMILIES,
+    Family,
+    Kind,
+)
 
 _TASK_QUEUE = ("task_queue",)
 _WORKFLOW = ("task_queue", "workflow_type")

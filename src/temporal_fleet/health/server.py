@@ -2,7 +2,7 @@
 
 :class:`HealthState` holds what is known; anybody may set its checks from any thread.
 :class:`HealthServer` publishes it in shared memory for a child process
-(:mod:`temporal_fleet.health_process`), which answers probes even while a thread of this process
+(:mod:`temporal_fleet.health.process`), which answers probes even while a thread of this process
 holds the GIL. Nothing here looks after the server or the pollers itself.
 """
 
@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from temporal_fleet import health_process
 from temporal_fleet.errors import PortInUseError, Problem, SettingsError
-from temporal_fleet.health_process.page import SharedPage, create_page_file
+from temporal_fleet.health.process.page import SharedPage, create_page_file
 
 if TYPE_CHECKING:
-    from temporal_fleet.health_process.probes import Check, MetricsState
+    from temporal_fleet.health.process.probes import Check, MetricsState
     from temporal_fleet.settings import HealthSettings
 
 log = structlog.get_logger(__name__)
@@ -41,9 +40,7 @@ RESTART_DELAY = timedelta(seconds=0.1)
 """Wait before a child that died is replaced; doubled up to :data:`RESTART_DELAY_MAXIMUM`."""
 RESTART_DELAY_MAXIMUM = timedelta(seconds=5)
 _LONGEST_REASON = 500
-_BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]); from health_process.server import main; main()"
-)
+_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from process.server import main; main()"
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -263,7 +260,7 @@ class HealthServer:
                 [
                     sys.executable,
                     *("-I", "-S", "-c", _BOOTSTRAP),
-                    str(Path(health_process.__file__).parent.parent),
+                    str(Path(__file__).parent),
                     *(str(descriptor) for descriptor in descriptors),
                 ],
                 stdin=subprocess.DEVNULL,

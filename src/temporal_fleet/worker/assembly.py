@@ -15,16 +15,13 @@ import structlog
 from temporalio.runtime import Runtime
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from temporal_fleet.activity_tracking import ActivityTracker
-from temporal_fleet.connection import Connector, check_namespace
-from temporal_fleet.credentials import CredentialWatcher
+from temporal_fleet.client.connection import Connector, check_namespace
+from temporal_fleet.client.credentials import CredentialWatcher
 from temporal_fleet.errors import WorkloadError
-from temporal_fleet.event_loop import LoopMonitor
 from temporal_fleet.execution import ThreadPool, running_process_pool
-from temporal_fleet.health import HealthServer, HealthState
-from temporal_fleet.health_checks import HealthChecks
-from temporal_fleet.log_format import configure_logging
-from temporal_fleet.metrics import Metrics, build_runtime
+from temporal_fleet.health.checks import HealthChecks
+from temporal_fleet.health.probe import ServerProbe, kinds_of
+from temporal_fleet.health.server import HealthServer, HealthState
 from temporal_fleet.payloads import codec_data_converter
 from temporal_fleet.registration import (
     build_activities,
@@ -34,10 +31,13 @@ from temporal_fleet.registration import (
     sandbox_runner,
 )
 from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
-from temporal_fleet.server_probe import ServerProbe, kinds_of
 from temporal_fleet.settings import Settings, load_model
-from temporal_fleet.tracing import start_tracing
-from temporal_fleet.worker_options import worker_options
+from temporal_fleet.telemetry.logs import configure_logging
+from temporal_fleet.telemetry.metrics import Metrics, build_runtime
+from temporal_fleet.telemetry.tracing import start_tracing
+from temporal_fleet.worker.activity_tracking import ActivityTracker
+from temporal_fleet.worker.event_loop import LoopMonitor
+from temporal_fleet.worker.options import worker_options
 from temporal_fleet.workload import ResourceContext, Workload, load_workload
 
 log = structlog.get_logger(__name__)

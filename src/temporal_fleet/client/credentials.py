@@ -15,8 +15,8 @@ from typing import Literal
 import structlog
 from temporalio.client import Client
 
-from temporal_fleet.connection import Connector, check_namespace, read_api_key, read_tls
-from temporal_fleet.connection_failure import reason_of
+from temporal_fleet.client.connection import Connector, check_namespace, read_api_key, read_tls
+from temporal_fleet.client.connection_failure import reason_of
 from temporal_fleet.errors import ConnectionFailedError
 
 log = structlog.get_logger(__name__)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from temporal_fleet.cli.command import Group
-from temporal_fleet.cli.rollout_changes import apply, plan, promote, ramp, retire, rollback
-from temporal_fleet.cli.rollout_guard import guard
-from temporal_fleet.cli.rollout_recover import recover
-from temporal_fleet.cli.rollout_status import status
-from temporal_fleet.cli.rollout_values import next_build, prune
-from temporal_fleet.cli.rollout_wait import wait
+from temporal_fleet.cli.rollout.changes import apply, plan, promote, ramp, retire, rollback
+from temporal_fleet.cli.rollout.guard import guard
+from temporal_fleet.cli.rollout.recover import recover
+from temporal_fleet.cli.rollout.status import status
+from temporal_fleet.cli.rollout.values import next_build, prune
+from temporal_fleet.cli.rollout.wait import wait
 
 
 @click.group(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from temporal_fleet.cli.command import Command
-from temporal_fleet.cli.rollout_options import (
+from temporal_fleet.cli.rollout.options import (
     read_routing_file,
     task_queue_option,
     unversioned_task_queues,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from temporal_fleet.log_format import UNVERSIONED
+from temporal_fleet.telemetry.logs import UNVERSIONED
 
 if TYPE_CHECKING:
     from temporal_fleet.settings import Settings

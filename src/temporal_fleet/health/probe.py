@@ -16,8 +16,13 @@ from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.health import HealthState
-from temporal_fleet.pollers import TaskType, describe_task_queue, other_partitions, pollers_at
+from temporal_fleet.client.pollers import (
+    TaskType,
+    describe_task_queue,
+    other_partitions,
+    pollers_at,
+)
+from temporal_fleet.health.server import HealthState
 from temporal_fleet.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from temporal_fleet.metrics import families as f
-from temporal_fleet.metrics.families import Family, deployment_labels
+from temporal_fleet.telemetry.metrics import families as f
+from temporal_fleet.telemetry.metrics.families import Family, deployment_labels
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -92,7 +92,7 @@ class Metrics:
         self._count(f.HEALTH_SERVER_RESTARTS)
 
     def set_state(self, phase: str) -> None:
-        """Say in which of :data:`~temporal_fleet.metrics.families.PHASES` the worker is."""
+        """Say in which of :data:`~temporal_fleet.telemetry.metrics.families.PHASES` the worker is."""
         self._phase = phase
 
     def watch_drain(self, seconds: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
 """The life of one worker process: start, poll, drain, exit.
 
 :meth:`WorkerProcess.run` tells the life in order. What it puts together is opened in
-:mod:`temporal_fleet.assembly`; what is decided here is what ends the process, and with which exit code.
+:mod:`temporal_fleet.worker.assembly`; what is decided here is what ends the process, and with which exit code.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from temporal_fleet.activity_tracking import ActivityTracker
-from temporal_fleet.assembly import Assembly, Parts
-from temporal_fleet.connection import default_identity
-from temporal_fleet.drain import Drain, watch_deadlines
+from temporal_fleet.client.connection import default_identity
 from temporal_fleet.errors import ExitCode, FleetError
-from temporal_fleet.health import HealthState, Phase
-from temporal_fleet.log_format import configure_logging
-from temporal_fleet.metrics import Metrics
+from temporal_fleet.health.server import HealthState, Phase
 from temporal_fleet.settings import LoadedSettings, Settings
 from temporal_fleet.settings.fields import setting_fields
+from temporal_fleet.telemetry.logs import configure_logging
+from temporal_fleet.telemetry.metrics import Metrics
+from temporal_fleet.worker.activity_tracking import ActivityTracker
+from temporal_fleet.worker.assembly import Assembly, Parts
+from temporal_fleet.worker.drain import Drain, watch_deadlines
 
 log = structlog.get_logger(__name__)
 

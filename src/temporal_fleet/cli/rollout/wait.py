@@ -10,14 +10,14 @@ import click
 
 from temporal_fleet.cli.command import Command
 from temporal_fleet.cli.duration import DURATION
-from temporal_fleet.cli.rollout_options import (
+from temporal_fleet.cli.rollout.options import (
     read_routing_file,
     routing_option,
     task_queue_option,
     unversioned_task_queues,
     with_server,
 )
-from temporal_fleet.cli.rollout_plans import teller
+from temporal_fleet.cli.rollout.plans import teller
 
 if TYPE_CHECKING:
     from temporal_fleet.rollout import Check, Server

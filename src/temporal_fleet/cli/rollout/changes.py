@@ -11,7 +11,7 @@ import click
 
 from temporal_fleet.cli.command import Command, FunctionT, output_option
 from temporal_fleet.cli.duration import DURATION
-from temporal_fleet.cli.rollout_options import (
+from temporal_fleet.cli.rollout.options import (
     change_options,
     confirm,
     read_routing_file,
@@ -21,7 +21,7 @@ from temporal_fleet.cli.rollout_options import (
     unversioned_task_queues,
     with_server,
 )
-from temporal_fleet.cli.rollout_plans import (
+from temporal_fleet.cli.rollout.plans import (
     Change,
     carry_out,
     make_plans,

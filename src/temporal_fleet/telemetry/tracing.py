@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from temporal_fleet.errors import Problem, SettingsError
-from temporal_fleet.log_format import UNVERSIONED, set_trace_source
+from temporal_fleet.telemetry.logs import UNVERSIONED, set_trace_source
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -15,8 +15,8 @@ from temporalio.runtime import (
 )
 
 from temporal_fleet.errors import PortInUseError
-from temporal_fleet.metrics.families import deployment_labels
 from temporal_fleet.ports import free_port
+from temporal_fleet.telemetry.metrics.families import deployment_labels
 
 if TYPE_CHECKING:
     from temporal_fleet.settings import MetricsSettings, Settings

@@ -1,6 +1,6 @@
 """The health process's loop: one thread, one selector, nothing that blocks.
 
-Started by :class:`temporal_fleet.health.HealthServer` with three inherited descriptors: the
+Started by :class:`temporal_fleet.health.server.HealthServer` with three inherited descriptors: the
 listening socket, one end of the control socket pair and the shared page.
 """
 

@@ -16,14 +16,14 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_fleet.errors import ConnectionFailedError
-from temporal_fleet.pollers import (
+from temporal_fleet.client.pollers import (
     TASK_TYPES,
     TaskType,
     describe_task_queue,
     other_partitions,
     pollers_at,
 )
+from temporal_fleet.errors import ConnectionFailedError
 
 DESCRIBE_TIMEOUT = timedelta(seconds=10)
 """Longest wait for the server's answer about one type of tasks of one task queue."""

@@ -5,9 +5,9 @@ when somebody asks, so that counting costs less than a microsecond and start-up 
 keeps its own (:func:`build_runtime`); the health server merges both.
 """
 
-from temporal_fleet.metrics.core import build_runtime
-from temporal_fleet.metrics.families import deployment_labels
-from temporal_fleet.metrics.reference import reference_markdown
-from temporal_fleet.metrics.worker_metrics import Metrics
+from temporal_fleet.telemetry.metrics.core import build_runtime
+from temporal_fleet.telemetry.metrics.families import deployment_labels
+from temporal_fleet.telemetry.metrics.reference import reference_markdown
+from temporal_fleet.telemetry.metrics.worker_metrics import Metrics
 
 __all__ = ["Metrics", "build_runtime", "deployment_labels", "reference_markdown"]

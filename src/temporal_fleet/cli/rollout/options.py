@@ -83,7 +83,7 @@ def confirm(question: str, *, yes: bool) -> bool:
 
 def read_routing_file(path: str, *, may_be_empty: bool = False) -> Mapping[str, DesiredDeployment]:
     """Return what a routing file desires, by key of the task queue; see `read_routing`."""
-    from temporal_fleet.routing_file import read_routing
+    from temporal_fleet.rollout.routing_file import read_routing
 
     return read_routing(path, may_be_empty=may_be_empty)
 
