@@ -22,7 +22,7 @@ from temporal_fleet.client.connection import Connector
 from temporal_fleet.client.pollers import TaskType
 from temporal_fleet.health import probe as server_probe
 from temporal_fleet.health.probe import ServerProbe, kinds_of
-from temporal_fleet.health.server import HealthState, Phase
+from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import (
     ConnectionSettings,
     DeploymentSettings,

@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from temporal_fleet.health.server import HealthState, Phase
+from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import HealthSettings
 
 WORKER_METRICS = b"""# HELP fleet_things_total Things.

@@ -16,7 +16,8 @@ from telemetry_workflow import Delivery, refuse, ship
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from temporal_fleet.health.server import HealthServer, HealthState, Phase
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import load_settings
 from temporal_fleet.telemetry.logs import configure_logging
 from temporal_fleet.telemetry.metrics import Metrics, build_runtime

@@ -18,13 +18,15 @@ from health_client import WORKER_METRICS, Answer, all_ok, settings, wait_until
 from structlog.testing import capture_logs
 
 from temporal_fleet.errors import PortInUseError, SettingsError
-from temporal_fleet.health.server import HealthServer, HealthState, Phase
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState, Phase
 
 WORKER = """
 import ctypes, os, sys, threading
 from datetime import timedelta
 import structlog
-from temporal_fleet.health.server import HealthServer, HealthState, Phase
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import HealthSettings
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from temporal_fleet.health import checks as health_checks
 from temporal_fleet.health.checks import HealthChecks
-from temporal_fleet.health.server import HealthState
+from temporal_fleet.health.state import HealthState
 
 
 class Dependency:

@@ -15,7 +15,8 @@ from health_client import WORKER_METRICS, Answer, settings, wait_until
 from structlog.testing import capture_logs
 from typing_extensions import override
 
-from temporal_fleet.health.server import HealthServer, HealthState
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState
 
 CORE_METRICS = b"""# HELP temporal_workflow_completed_total Count of completed workflows
 # TYPE temporal_workflow_completed_total counter

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from temporal_fleet.health.server import HealthServer, HealthState
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState
 from temporal_fleet.settings import (
     DeploymentSettings,
     HealthSettings,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
+from temporal_fleet.client.calls import Pace
 from temporal_fleet.starting import LineResult, LineStatus, StartReport, read_lines
-from temporal_fleet.starting.lines import Pace, parse_line, quantile
+from temporal_fleet.starting.lines import parse_line, quantile
 
 
 class Item(BaseModel):

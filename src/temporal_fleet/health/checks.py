@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from temporal_fleet.health.server import HealthState
+from temporal_fleet.health.state import HealthState
 
 log = structlog.get_logger(__name__)
 

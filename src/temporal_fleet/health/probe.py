@@ -22,7 +22,7 @@ from temporal_fleet.client.pollers import (
     other_partitions,
     pollers_at,
 )
-from temporal_fleet.health.server import HealthState
+from temporal_fleet.health.state import HealthState
 from temporal_fleet.settings import Settings
 
 log = structlog.get_logger(__name__)

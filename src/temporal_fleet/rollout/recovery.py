@@ -33,6 +33,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_fleet.client.calls import rpc_text
 from temporal_fleet.errors import RolloutError
 from temporal_fleet.rollout.observe import look
 from temporal_fleet.rollout.runs import (
@@ -43,7 +44,7 @@ from temporal_fleet.rollout.runs import (
     open_run,
     pinned_runs_of,
 )
-from temporal_fleet.rollout.server import CALL_TIMEOUT, Server, rpc_text
+from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.versioning import UNVERSIONED, ObservedBuild, ObservedDeployment, OpenRun
 
 _MOVES_AT_ONCE = 10

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ValidationError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# A pause of the loop shorter than this is made up for; a longer one must not lead to a burst.
-_CATCH_UP = timedelta(milliseconds=100)
 BAD_OUTCOMES = frozenset(
     {"failed", "terminated", "timed out", "lost", "unreadable", "still running"}
 )
@@ -74,6 +72,10 @@ class StartReport:
     durations: array[float] = field(default_factory=lambda: array("d"))
     """Seconds each workflow took; empty when nobody waited."""
 
+    def count_retry(self) -> None:
+        """Count a call that is repeated because the server is busy or away."""
+        self.retries += 1
+
     @property
     def ok(self) -> bool:
         """Whether every line was started or already there, and no workflow failed."""
@@ -131,18 +133,3 @@ def _explain(details: Any) -> str:
     # Whole objects tell nothing; the value of a missing field is the object around it.
     shows = isinstance(value, str | int | float | bool) and details["type"] != "missing"
     return f"{text} (it is {value!r:.80})" if shows else text
-
-
-class Pace:
-    """Lets one caller through each 1/rate seconds; with no rate, everybody at once."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._interval = 1 / rate if rate else 0.0
-        self._next = 0.0
-
-    def reserve(self, now: float) -> float:
-        """Return how many seconds after *now* (seconds on any clock) the caller may go on."""
-        earliest = now - _CATCH_UP.total_seconds()
-        turn = max(self._next, earliest)
-        self._next = turn + self._interval
-        return max(0.0, turn - now)

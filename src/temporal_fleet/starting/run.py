@@ -19,16 +19,15 @@ from temporalio.exceptions import CancelledError, TerminatedError, WorkflowAlrea
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_fleet.client.calls import Pace, PatientCalls, rpc_text
 from temporal_fleet.errors import ConnectionFailedError, DecryptionError, Problem, WorkloadError
 from temporal_fleet.starting.lines import (
     LineResult,
     LineStatus,
     ModelT,
-    Pace,
     StartReport,
     parse_line,
 )
-from temporal_fleet.starting.patience import PatientCalls, refused, rpc_text
 from temporal_fleet.workload import WorkflowStart, Workload
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,8 @@ log = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 50
 """Starts under way at once. The dev server takes no more per second with more of them."""
 
+PATIENCE = timedelta(minutes=1)
+"""How long one call is repeated while the server is away or busy."""
 _FOLLOW_UPS = 1000
 _RESULTS_AT_ONCE = 200
 
@@ -77,13 +78,16 @@ async def start_all(
     """
     if workload.start is None:
         raise WorkloadError([_starts_nothing(workload)])
+    counted = report or StartReport()
+    calls = PatientCalls(client, patience=PATIENCE, on_retry=counted.count_retry)
     starter: _Starter[Any] = _Starter(
         client,
         workload.start,
+        calls=calls,
         task_queue=task_queue or workload.default_task_queue,
-        search_attributes=await _known_search_attributes(client),
+        search_attributes=await _known_search_attributes(client, calls),
         on_line=on_line or (lambda _: None),
-        report=report or StartReport(),
+        report=counted,
     )
     began = time.monotonic()
     try:
@@ -113,17 +117,24 @@ def _starts_nothing(workload: Workload[Any, Any]) -> Problem:
     )
 
 
-async def _known_search_attributes(client: Client) -> frozenset[str]:
+async def _known_search_attributes(client: Client, calls: PatientCalls) -> frozenset[str]:
     """Return the names of the namespace's search attributes; none when the server cannot tell."""
     request = ListSearchAttributesRequest(namespace=client.namespace)
-    try:
-        answer = await client.operator_service.list_search_attributes(request)
-    except RPCError as error:
-        if error.status not in {RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED}:
-            raise ConnectionFailedError(refused(error, client.namespace)) from error
-        log.info("search attributes are left out: the server does not list them (%s)", error)
-        return frozenset()
-    return frozenset(answer.custom_attributes) | frozenset(answer.system_attributes)
+    what = "list the search attributes"
+
+    async def ask() -> frozenset[str]:
+        try:
+            answer = await client.operator_service.list_search_attributes(request)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:  # the namespace
+                raise calls.refused(error, what) from error
+            if error.status not in {RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED}:
+                raise
+            log.info("search attributes are left out: the server does not list them (%s)", error)
+            return frozenset()
+        return frozenset(answer.custom_attributes) | frozenset(answer.system_attributes)
+
+    return await calls.call(ask, what)
 
 
 class _Starter(Generic[ModelT]):
@@ -134,13 +145,14 @@ class _Starter(Generic[ModelT]):
         client: Client,
         start: WorkflowStart[ModelT],
         *,
+        calls: PatientCalls,
         task_queue: str,
         search_attributes: frozenset[str],
         on_line: Callable[[LineResult], None],
         report: StartReport,
     ) -> None:
         self._client = client
-        self._server = PatientCalls(client.namespace, report)
+        self._server = calls
         self._start = start
         self._task_queue = task_queue
         self._search_attributes = search_attributes
@@ -264,14 +276,13 @@ class _Starter(Generic[ModelT]):
         known = LineResult(line=number, status=LineStatus.STARTED, workflow_id=call["id"])
         began = time.monotonic()
         try:
-            await self._server.call(start, f"start of line {number}")
+            await self._server.call(start, f"start line {number}")
         except WorkflowAlreadyStartedError:
             return replace(known, status=LineStatus.ALREADY_THERE)
         except RPCError as error:
-            if (
-                error.status is RPCStatusCode.NOT_FOUND
-            ):  # the namespace, as there is no workflow yet
-                raise ConnectionFailedError(refused(error, self._client.namespace)) from error
+            # The namespace, as there is no workflow yet.
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise self._server.refused(error, f"start line {number}") from error
             return replace(known, status=LineStatus.FAILED, reason=rpc_text(error))
         self.report.start_latencies.append(time.monotonic() - began)
         return known
@@ -322,7 +333,7 @@ class _Starter(Generic[ModelT]):
 
     async def _outcome(self, handle: WorkflowHandle[Any, Any]) -> tuple[str, object]:
         try:
-            result = await self._server.call(handle.result, f"result of {handle.id}")
+            result = await self._server.call(handle.result, f"get the result of {handle.id}")
         except WorkflowFailureError as error:
             return _failure_name(error.cause), str(error.cause)
         return _state_of(result), result

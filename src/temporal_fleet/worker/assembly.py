@@ -21,7 +21,8 @@ from temporal_fleet.errors import WorkloadError
 from temporal_fleet.execution import ThreadPool, running_process_pool
 from temporal_fleet.health.checks import HealthChecks
 from temporal_fleet.health.probe import ServerProbe, kinds_of
-from temporal_fleet.health.server import HealthServer, HealthState
+from temporal_fleet.health.server import HealthServer
+from temporal_fleet.health.state import HealthState
 from temporal_fleet.payloads import codec_data_converter
 from temporal_fleet.registration import (
     build_activities,

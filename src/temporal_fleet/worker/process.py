@@ -21,7 +21,7 @@ from temporalio.worker import Worker
 
 from temporal_fleet.client.connection import default_identity
 from temporal_fleet.errors import ExitCode, FleetError
-from temporal_fleet.health.server import HealthState, Phase
+from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import LoadedSettings, Settings
 from temporal_fleet.settings.fields import setting_fields
 from temporal_fleet.telemetry.logs import configure_logging
