@@ -34,7 +34,6 @@ from temporal_fleet.errors import (
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
     from temporalio.common import SearchAttributeKey, TypedSearchAttributes
-    from temporalio.converter import DataConverter
     from temporalio.worker import Interceptor
 
     from temporal_fleet.settings import Settings
@@ -155,13 +154,6 @@ class Workload(Generic[SettingsT, ResourcesT]):
     def default_task_queue(self) -> str:
         """Task queue when no setting overrides it."""
         return self.task_queue or self.name
-
-
-def data_converter() -> DataConverter:
-    """Return the converter that every workload uses: JSON with pydantic models."""
-    from temporalio.contrib.pydantic import pydantic_data_converter
-
-    return pydantic_data_converter
 
 
 def discover() -> dict[str, EntryPoint]:

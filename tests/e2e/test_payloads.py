@@ -14,7 +14,7 @@ from e2e_temporal import TemporalNamespace
 from e2e_values import FleetValues, Images, Values, merged
 from temporalio.client import Client
 
-from temporal_fleet.payloads import codec_data_converter
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import CodecSettings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
@@ -41,7 +41,7 @@ def client_with(temporal: TemporalNamespace, folder: Path, keys: Mapping[str, st
     return Client(
         temporal.client.service_client,
         namespace=temporal.name,
-        data_converter=codec_data_converter(settings),
+        data_converter=data_converter(settings),
     )
 
 

@@ -26,9 +26,9 @@ from typing_extensions import override
 
 from temporal_fleet.client.connection import Connector, check_namespace
 from temporal_fleet.errors import ConnectionFailedError
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import ConnectionSettings, Settings, TemporalSettings
 from temporal_fleet.testing import dev_server, find_program, free_port
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

@@ -24,9 +24,9 @@ from tls_proxy import CertificateFiles, TlsProxy, client_certificate, tls_proxy
 
 from temporal_fleet.client.connection import Connector
 from temporal_fleet.client.credentials import CredentialWatcher
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import ConnectionSettings, Settings, TemporalSettings
 from temporal_fleet.testing import dev_server
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from temporalio.client import Client
 from written_workload import WORKFLOWS, WrittenWorkload, fleet_environment, write_workload
 
 from temporal_fleet.errors import ExitCode
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.testing import dev_server
-from temporal_fleet.workload import data_converter
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

@@ -27,9 +27,9 @@ from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from temporal_fleet.execution import ProcessPool, ThreadPool, running_process_pool
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.testing import dev_server
 from temporal_fleet.worker.activity_tracking import ActivityTracker, Outcome
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from temporal_fleet.errors import DecryptionError
-from temporal_fleet.payloads import codec_data_converter
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import CodecSettings
 from temporal_fleet.testing import dev_server
 
@@ -94,7 +94,7 @@ def add_key(directory: Path, key_id: str) -> None:
 async def connect(address: str, keys: Path | None, key_id: str | None = None) -> Client:
     """Connect a client that encrypts with a key, or only decrypts."""
     codec = CodecSettings(keys_directory=keys, encryption_key_id=key_id)
-    return await Client.connect(address, data_converter=codec_data_converter(codec))
+    return await Client.connect(address, data_converter=data_converter(codec))
 
 
 def encrypting(keys: Path, key_id: str | None = "first") -> dict[str, str]:

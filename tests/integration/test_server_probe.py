@@ -23,6 +23,7 @@ from temporal_fleet.client.pollers import TaskType
 from temporal_fleet.health import probe as server_probe
 from temporal_fleet.health.probe import ServerProbe, kinds_of
 from temporal_fleet.health.state import HealthState, Phase
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import (
     ConnectionSettings,
     DeploymentSettings,
@@ -30,7 +31,6 @@ from temporal_fleet.settings import (
     TemporalSettings,
 )
 from temporal_fleet.testing import dev_server
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

@@ -21,9 +21,9 @@ from written_workload import write_workload
 
 from temporal_fleet import Workload
 from temporal_fleet.errors import ConnectionFailedError, WorkloadError
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.starting import LineResult, LineStatus, start_all
 from temporal_fleet.testing import dev_server
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

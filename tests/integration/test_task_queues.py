@@ -27,8 +27,8 @@ from temporal_fleet.client.task_queues import (
     watch,
 )
 from temporal_fleet.errors import ConnectionFailedError
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.testing import dev_server
-from temporal_fleet.workload import data_converter
 
 pytestmark = pytest.mark.integration
 

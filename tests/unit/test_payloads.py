@@ -15,7 +15,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import DefaultFailureConverterWithEncodedAttributes
 
 from temporal_fleet.errors import DecryptionError, SettingsError
-from temporal_fleet.payloads import codec_data_converter
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.payloads.encryption import EncryptionCodec
 from temporal_fleet.payloads.keys import KeyRing
 from temporal_fleet.settings import CodecSettings
@@ -239,7 +239,7 @@ def test_keys_directory_without_keys_is_refused(tmp_path: Path, name: str, messa
 def test_converter_encryption_key_not_there_is_refused(keys: Path) -> None:
     """The key that shall encrypt must be one of those that are there."""
     with pytest.raises(SettingsError) as caught:
-        codec_data_converter(CodecSettings(keys_directory=keys, encryption_key_id="next"))
+        data_converter(CodecSettings(keys_directory=keys, encryption_key_id="next"))
 
     assert [str(problem) for problem in caught.value.problems] == [
         f"FLEET_CODEC_ENCRYPTION_KEY_ID: is next, but {keys} holds only new, old. "
@@ -250,9 +250,9 @@ def test_converter_encryption_key_not_there_is_refused(keys: Path) -> None:
 def test_converter_without_keys_imports_no_cryptography() -> None:
     """Who encrypts nothing pays nothing for it."""
     code = (
-        "import sys; from temporal_fleet.payloads import codec_data_converter\n"
+        "import sys; from temporal_fleet.payloads import data_converter\n"
         "from temporal_fleet.settings import CodecSettings\n"
-        "codec_data_converter(CodecSettings())\n"
+        "data_converter(CodecSettings())\n"
         "sys.exit('cryptography' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -261,7 +261,7 @@ def test_converter_without_keys_imports_no_cryptography() -> None:
 async def test_converter_without_keys_says_that_a_payload_is_encrypted(keys: Path) -> None:
     """Who has no keys is told which one is missing; plain payloads are read and written as ever."""
     sealed = await codec(keys, "new").encode([PLAIN])
-    plain = codec_data_converter(CodecSettings())
+    plain = data_converter(CodecSettings())
     with pytest.raises(DecryptionError, match="with key 'new', and no keys are given"):
         await plain.decode(sealed)
 
@@ -276,8 +276,8 @@ async def test_converter_without_keys_says_that_a_payload_is_encrypted(keys: Pat
 
 def test_converter_failures_are_encrypted_only_while_a_key_encrypts(keys: Path) -> None:
     """While payloads are only decrypted, failures stay readable for those who cannot decrypt yet."""
-    encrypting = codec_data_converter(CodecSettings(keys_directory=keys, encryption_key_id="new"))
-    decrypting = codec_data_converter(CodecSettings(keys_directory=keys))
+    encrypting = data_converter(CodecSettings(keys_directory=keys, encryption_key_id="new"))
+    decrypting = data_converter(CodecSettings(keys_directory=keys))
     encoded = DefaultFailureConverterWithEncodedAttributes
 
     assert encrypting.failure_converter_class is encoded
@@ -288,11 +288,11 @@ def test_converter_failures_are_encrypted_only_while_a_key_encrypts(keys: Path) 
 WITHOUT_CRYPTOGRAPHY = """
 from pathlib import Path
 from temporal_fleet.errors import SettingsError
-from temporal_fleet.payloads import codec_data_converter
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.settings import CodecSettings
 
 try:
-    codec_data_converter(CodecSettings(keys_directory=Path("/keys")))
+    data_converter(CodecSettings(keys_directory=Path("/keys")))
 except SettingsError as error:
     print(error)
 """

@@ -12,9 +12,9 @@ from temporal_fleet.errors import (
     WorkloadImportError,
     WorkloadNotFoundError,
 )
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.workload import (
     Workload,
-    data_converter,
     declared_search_attributes,
     discover,
     load_workload,

@@ -55,13 +55,13 @@ async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> 
     from temporalio.runtime import Runtime
 
     from temporal_fleet.client.connection import Connector, default_identity
-    from temporal_fleet.payloads import codec_data_converter
+    from temporal_fleet.payloads import data_converter
 
     connector = Connector(
         settings=settings,
         runtime=Runtime.default(),
         identity=settings.connection.identity or default_identity("fleet"),
-        data_converter=codec_data_converter(settings.codec),
+        data_converter=data_converter(settings.codec),
         on_failure=_Waiting(settings.temporal.address),
     )
     await use(await connector.connect())

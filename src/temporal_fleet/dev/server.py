@@ -359,7 +359,7 @@ async def _connect(address: str) -> Client:
     from temporalio.client import Client
     from temporalio.service import RPCError
 
-    from temporal_fleet.workload import data_converter
+    from temporal_fleet.payloads import data_converter
 
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The data converter that the settings ask for."""
+"""The one data converter of workers, commands, tests and replay: what one writes, the others read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import structlog
 from temporal_fleet.errors import Problem, SettingsError
 from temporal_fleet.payloads.keyless import KeylessCodec
 from temporal_fleet.payloads.keys import KeyRing
-from temporal_fleet.workload import data_converter
 
 if TYPE_CHECKING:
     from temporalio.converter import DataConverter
@@ -20,21 +19,22 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def codec_data_converter(settings: CodecSettings) -> DataConverter:
-    """Return the converter of every workload, with encryption where keys are given.
+def data_converter(settings: CodecSettings | None = None) -> DataConverter:
+    """Return the converter of every workload: JSON with pydantic models, encrypted where keys are given.
 
     Without a directory of keys no cryptography is imported, and reading an encrypted payload raises
     ``DecryptionError``. While a key encrypts, the messages and stack
     traces of failures are encrypted like everything else.
 
     Args:
-        settings: Where the keys are, and which of them encrypts.
+        settings: Where the keys are, and which of them encrypts; None = there are no keys.
 
     Raises:
         SettingsError: The keys cannot be used, the one that encrypts is not there, or the library is missing.
     """
-    plain = data_converter()
-    if settings.keys_directory is None:
+    from temporalio.contrib.pydantic import pydantic_data_converter as plain
+
+    if settings is None or settings.keys_directory is None:
         return replace(plain, payload_codec=KeylessCodec())
     try:
         from temporal_fleet.payloads.encryption import EncryptionCodec

@@ -23,7 +23,7 @@ from temporal_fleet.health.checks import HealthChecks
 from temporal_fleet.health.probe import ServerProbe, kinds_of
 from temporal_fleet.health.server import HealthServer
 from temporal_fleet.health.state import HealthState
-from temporal_fleet.payloads import codec_data_converter
+from temporal_fleet.payloads import data_converter
 from temporal_fleet.registration import (
     build_activities,
     build_nexus_handlers,
@@ -141,7 +141,7 @@ class Assembly:
             settings=self.settings,
             runtime=runtime,
             identity=self.identity,
-            data_converter=codec_data_converter(self.settings.codec),
+            data_converter=data_converter(self.settings.codec),
             interceptors=tracing.interceptors,
             on_attempt=self.metrics.connect_attempt,
         )
