@@ -34,12 +34,16 @@ def settings(**seconds: float) -> DrainSettings:
 
 
 async def drained(**seconds: float) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return events and activities that were logged, and the types that were abandoned."""
+    """Return events and activities that were logged, and what was abandoned or done when the time was over."""
     chosen = settings(**seconds)
     abandoned: list[str] = []
     with capture_logs() as logs:
         await watch_deadlines(
-            Drain(chosen, list), chosen, lambda: [Napping("nap")], abandoned.append
+            Drain(chosen, list),
+            chosen,
+            lambda: [Napping("nap")],
+            abandoned.append,
+            lambda: abandoned.append("time over"),
         )
     return [(line["event"], line["activity"]) for line in logs], abandoned
 
@@ -55,7 +59,7 @@ async def test_activities_are_named_before_and_when_they_are_cancelled_and_when_
         ("drain timeout passed, activity cancelled", "nap (ID 1)"),
         ("activity does not end although it was cancelled", "nap (ID 1)"),
     ]
-    assert abandoned == ["nap"]
+    assert abandoned == ["nap", "time over"]
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.05])

@@ -17,9 +17,11 @@ from typing import Any, Literal, Protocol
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 from typing_extensions import override
+
+from temporal_fleet.worker.local_activities import LocalRetries, stopped
 
 Outcome = Literal["completed", "failed", "cancelled", "will_complete_async"]
 """How an attempt ended. ``cancelled`` covers requests of the server and of this worker alike."""
@@ -57,14 +59,17 @@ class RunningActivity:
     """When it began, on the clock of ``time.monotonic()``, in seconds."""
     model: Literal["async", "thread", "process"]
     """Where it runs: event loop, thread pool or process pool."""
+    is_local: bool = False
+    """Whether it is a local activity, which belongs to a workflow task of this worker."""
 
     @override
     def __str__(self) -> str:
         """Return what an operator needs to find it, in one line."""
         owner = f"workflow {self.workflow_id}" if self.workflow_id else "standalone"
+        model = f"local, {self.model}" if self.is_local else self.model
         return (
             f"{self.activity_type} (ID {self.activity_id}, {owner}, attempt {self.attempt}, "
-            f"{self.model}, running for {time.monotonic() - self.started:.1f} s)"
+            f"{model}, running for {time.monotonic() - self.started:.1f} s)"
         )
 
 
@@ -81,6 +86,8 @@ class ActivityTracker(Interceptor):
         self._keys = itertools.count()
         # Changed on the event loop only; copies of it are taken in other threads.
         self._tracked: dict[int, _Tracked] = {}
+        self.local_retries = LocalRetries()
+        """What becomes of local activities when the worker stops."""
 
     @override
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
@@ -115,6 +122,20 @@ class ActivityTracker(Interceptor):
             told.append(tracked.activity)
         return told
 
+    def cancel_local(self, reason: str) -> None:
+        """Cancel the local activities that run now, and refuse those still to come.
+
+        The SDK cancels other activities when its grace period is over, and never these. Call it on
+        the event loop.
+
+        Args:
+            reason: Why, for the error.
+        """
+        self.local_retries.refuse(reason)
+        for tracked in list(self._tracked.values()):
+            if tracked.activity.is_local and tracked.reason is None:
+                tracked.cancel(reason)
+
     def begin(self, tracked: _Tracked) -> int:
         """Add an attempt; returns the key under which :meth:`end` takes it away."""
         key = next(self._keys)
@@ -143,8 +164,11 @@ class _TrackingInbound(ActivityInboundInterceptor):
         if tracked.activity.model == "thread":
             input.fn = functools.partial(_run_unless_cancelled, input.fn)
         outcome: Outcome = "failed"
+        retries = self._tracker.local_retries
         key = self._tracker.begin(tracked)
         try:
+            if tracked.activity.is_local:
+                retries.begin(tracked.activity.run_id)
             result = await self.next.execute_activity(input)
             outcome = "completed"
             return result
@@ -154,12 +178,17 @@ class _TrackingInbound(ActivityInboundInterceptor):
                 raise
             if isinstance(error, asyncio.CancelledError):
                 tracked.task.uncancel()  # this task goes on: it reports the failure
-            raise ApplicationError(
-                f"worker stops before the activity is done: {tracked.reason}", type="WorkerShutdown"
-            ) from None
+            raise stopped(tracked.reason, is_local=tracked.activity.is_local) from None
         except activity._CompleteAsyncError:  # noqa: SLF001 - what raise_complete_async() raises; it has no public name
             outcome = "will_complete_async"
             raise
+        except Exception as error:
+            if not tracked.activity.is_local:
+                raise
+            failure = retries.failure(error, activity.info())
+            if failure is error:
+                raise
+            raise failure from error.__cause__
         finally:
             self._tracker.end(key, outcome)
 
@@ -221,6 +250,7 @@ def _describe(input: ExecuteActivityInput) -> RunningActivity:
         attempt=info.attempt,
         started=time.monotonic(),
         model=model,
+        is_local=info.is_local,
     )
 
 

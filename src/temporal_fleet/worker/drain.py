@@ -178,6 +178,7 @@ async def watch_deadlines(
     settings: DrainSettings,
     running: Callable[[], Sequence[Running]],
     on_abandoned: Callable[[str], None],
+    on_timeout: Callable[[], None],
 ) -> None:
     """Log what still runs as a drain goes on: at the early warning, and by name when it is cancelled.
 
@@ -188,6 +189,7 @@ async def watch_deadlines(
         settings: Its timeouts.
         running: Returns what runs now.
         on_abandoned: Told the type of each activity that is cancelled because the time is over.
+        on_timeout: Called when the time is over, to cancel what the SDK does not cancel.
     """
     if settings.warning:
         await asyncio.sleep((settings.timeout - settings.warning).total_seconds())
@@ -206,6 +208,7 @@ async def watch_deadlines(
             drain_timeout_seconds=settings.timeout.total_seconds(),
             reason=drain.reason,
         )
+    on_timeout()
     await asyncio.sleep(settings.force_timeout.total_seconds())
     for activity in running():
         log.error(

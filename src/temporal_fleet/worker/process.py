@@ -149,15 +149,17 @@ class WorkerProcess:
             running=len(self._tracker.running()),
             drain_timeout_seconds=self._settings.drain.timeout.total_seconds(),
         )
+        self._tracker.local_retries.give_back()
         deadlines = watch_deadlines(
             self.drain,
             self._settings.drain,
             self._tracker.running,
             self._metrics.activity_abandoned,
+            lambda: self._cancel_local(parts.worker, "drain timeout passed"),
         )
         watching += [
             self._guard("deadlines", deadlines),
-            self._guard("second signal", self._cancel_when_shortened()),
+            self._guard("second signal", self._cancel_when_shortened(parts.worker)),
         ]
         await parts.worker.shutdown()
         await polling
@@ -201,15 +203,24 @@ class WorkerProcess:
         interval = self._settings.connection.probe_interval
         await asyncio.gather(parts.probe.run(), parts.checks.run(interval))
 
-    async def _cancel_when_shortened(self) -> None:
+    async def _cancel_when_shortened(self, worker: Worker) -> None:
         await self.drain.shortened.wait()
         log.warning(
             "second signal, cancelling running activities",
             running=len(self._tracker.running()),
             force_timeout_seconds=self._settings.drain.force_timeout.total_seconds(),
         )
-        for activity in self._tracker.cancel_all("second signal during the drain"):
+        reason = "second signal during the drain"
+        for activity in self._tracker.cancel_all(reason):
             self._metrics.activity_abandoned(activity.activity_type)
+        self._cancel_local(worker, reason)
+
+    def _cancel_local(self, worker: Worker, reason: str) -> None:
+        self._tracker.cancel_local(reason)
+        for run_id in self._tracker.local_retries.waiting():
+            log.warning("workflow task of a local activity given up", run_id=run_id)
+            # The only way to a retry that waits in the SDK's core; the server hands the task out again.
+            worker._bridge_worker.request_workflow_eviction(run_id)  # noqa: SLF001 - it has no public name
 
     def _enter(self, phase: Phase) -> None:
         self._health.set_phase(phase)

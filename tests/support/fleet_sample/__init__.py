@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fleet_sample.activities import SampleActivities, nap_thread, spin, stubborn_thread
-from fleet_sample.workflows import RunActivity
+from fleet_sample.activities import SampleActivities, fail, nap_thread, spin, stubborn_thread
+from fleet_sample.workflows import RunActivity, RunLocalActivity
 from temporal_fleet import ResourceContext, Workload
 
 
@@ -33,8 +33,8 @@ async def check_marker(_resources: dict[str, Any]) -> None:
 workload: Workload[None, dict[str, Any]] = Workload(
     name="sample",
     description="Activities that behave well and badly when their worker stops",
-    workflows=[RunActivity],
-    activities=[SampleActivities, nap_thread, stubborn_thread, spin],
+    workflows=[RunActivity, RunLocalActivity],
+    activities=[SampleActivities, fail, nap_thread, stubborn_thread, spin],
     resources=open_resources,
     health_checks={"marker": check_marker},
 )

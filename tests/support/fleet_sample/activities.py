@@ -47,6 +47,13 @@ class SampleActivities:
 
 
 @activity.defn
+async def fail(folder: str, _seconds: float) -> None:
+    """Fail in every attempt."""
+    _mark(folder, "failed")
+    raise RuntimeError("the sample's database is away")
+
+
+@activity.defn
 def nap_thread(folder: str, seconds: float) -> str:
     """Sleep in short steps in a thread, so that a cancellation can reach it."""
     _mark(folder, "started")
