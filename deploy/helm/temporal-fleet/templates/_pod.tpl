@@ -74,9 +74,9 @@ serviceAccountName: {{ include "temporal-fleet.service-account" (dict "root" $ro
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .grace }}
-{{- with $values.podSecurityContext }}
+{{- with include "temporal-fleet.whole" (list $values.podSecurityContext "temporal-fleet.pod-security") }}
 securityContext:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -138,9 +138,9 @@ containers:
     resources:
       {{- toYaml . | nindent 6 }}
     {{- end }}
-    {{- with $values.securityContext }}
+    {{- with include "temporal-fleet.whole" (list $values.securityContext "temporal-fleet.container-security") }}
     securityContext:
-      {{- toYaml . | nindent 6 }}
+      {{- . | nindent 6 }}
     {{- end }}
     volumeMounts:
       - name: tmp
@@ -275,9 +275,9 @@ restartPolicy: Never
 serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with $hooks.podSecurityContext }}
+{{- with include "temporal-fleet.whole" (list $hooks.podSecurityContext "temporal-fleet.pod-security") }}
 securityContext:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -312,9 +312,9 @@ containers:
     resources:
       {{- toYaml . | nindent 6 }}
     {{- end }}
-    {{- with $hooks.securityContext }}
+    {{- with include "temporal-fleet.whole" (list $hooks.securityContext "temporal-fleet.container-security") }}
     securityContext:
-      {{- toYaml . | nindent 6 }}
+      {{- . | nindent 6 }}
     {{- end }}
     volumeMounts:
       - name: tmp

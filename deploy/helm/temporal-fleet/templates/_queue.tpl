@@ -21,14 +21,14 @@ each other, all at once. Argument: a dict of root and into, a dict that receives
 {{- end -}}
 
 {{/*
-Merges values over values into a new dict. Maps are merged key by key, except those that only make sense as a whole;
-nothing can be taken out of those by merging. Argument: a dict of base, over and into, which receives values.
+Merges values over values into a new dict. Maps are merged key by key, except those that only make sense as a whole:
+nothing could be taken out of those by merging. Of these, null is nothing given. Argument: a dict of base, over and into, which receives values.
 */}}
 {{- define "temporal-fleet.merge" -}}
 {{- $over := .over -}}
 {{- $merged := mustMergeOverwrite (deepCopy .base) (deepCopy $over) -}}
 {{- range $key := list "nodeSelector" "affinity" "podSecurityContext" "securityContext" "strategy" -}}
-{{- if hasKey $over $key }}{{- $_ := set $merged $key (deepCopy (get $over $key)) -}}{{- end -}}
+{{- $_ := set $merged $key (kindIs "invalid" (index $over $key) | ternary (index $.base $key) (index $over $key)) -}}
 {{- end -}}
 {{- range $map := list "settings" "env" "secretEnv" -}}
 {{- $kept := dict -}}

@@ -264,6 +264,11 @@ What concerns one build. Argument: a dict of fleet and build.
 {{- if eq $build.port 0 -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: settings.healthPort is 0, any free port, which probes cannot find; leave it out or name a port" $at)) -}}
 {{- end -}}
+{{- with $values.strategy -}}
+{{- if and (eq .type "Recreate") .rollingUpdate -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: strategy.type is Recreate, which Kubernetes refuses together with strategy.rollingUpdate; remove rollingUpdate, or set it to null where another values file has it" $at)) -}}
+{{- end -}}
+{{- end -}}
 {{- $owners := dict
   "FLEET_DEPLOYMENT_NAME" "deploymentName"
   "FLEET_DEPLOYMENT_BUILD_ID" "builds.<key>.buildId"
