@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from temporalio.client import Client
+from temporalio.client import Client
+from temporalio.worker import Worker
 
-    from temporal_fleet.settings import Settings
-    from temporal_fleet.workload import Workload
+from temporal_fleet.execution import ThreadPool, running_process_pool
+from temporal_fleet.registration import (
+    build_activities,
+    build_nexus_handlers,
+    cpu_bound_modules,
+    sandbox_runner,
+)
+from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
+from temporal_fleet.settings import Settings
+from temporal_fleet.workload import ResourceContext, Workload
 
 ResourcesT = TypeVar("ResourcesT")
 SettingsT = TypeVar("SettingsT")
@@ -39,19 +47,6 @@ async def running(
     Yields:
         The open resources; None when the workload declares none.
     """
-    from temporalio.worker import Worker
-
-    from temporal_fleet.execution import ThreadPool, running_process_pool
-    from temporal_fleet.registration import (
-        build_activities,
-        build_nexus_handlers,
-        cpu_bound_modules,
-        sandbox_runner,
-    )
-    from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
-    from temporal_fleet.settings import Settings
-    from temporal_fleet.workload import ResourceContext
-
     fleet = fleet or Settings()
     async with AsyncExitStack() as stack:
         resources: Any = None
