@@ -287,6 +287,26 @@ async def test_health_port_taken_is_named(client: Client) -> None:
     assert "FLEET_HEALTH_PORT" in second.text
 
 
+async def test_workflow_type_with_line_separators_leaves_health_and_metrics_alone(
+    client: Client,
+) -> None:
+    """Whoever may start workflows may name their type as they like: scrapes and probes go on."""
+    workflow_type = "Order\u2028\x85\v\f\x1c\r,build_id="
+    async with running_worker(address(client)) as worker:
+        await polling(worker)
+        await client.start_workflow(workflow_type, id="odd", task_queue="sample")
+        async with asyncio.timeout(30):
+            while workflow_type not in (metrics := (await worker.get("/metrics"))[1]):
+                await asyncio.sleep(0.05)
+
+        assert (await worker.get("/readyz"))[0] == 200
+        assert 'fleet_metrics_stale{deployment="sample",build_id="__unversioned__"' in metrics
+        assert not [line for line in metrics.split("\n") if line.endswith('source="core"} 1')]
+        assert worker.events("health server died, starting it again") == []
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+
 async def test_unknown_workload_names_the_installed_ones(client: Client) -> None:
     """A misspelt workload is answered with the installed names, with exit code 3."""
     async with running_worker(address(client), "smaple") as worker:

@@ -134,6 +134,60 @@ def test_metrics_without_core_endpoint_are_marked_stale(server: HealthServer) ->
     assert lines[0]["event"] == "metrics endpoint of the SDK core failed"
 
 
+BROKEN_ANSWERS = {
+    "not UTF-8": b'HTTP/1.0 200 OK\r\n\r\nx{a="\xff"} 1\n',
+    "cut in a line": b"HTTP/1.0 200 OK\r\n\r\nx{a=",
+    "cut between lines": b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nx 1\n",
+    "no metrics": b"HTTP/1.0 200 OK\r\n\r\n<html>\n",
+    "error": b"HTTP/1.0 500 Internal Server Error\r\n\r\nx 2\n",
+    "nothing": b"",
+    "noise": b"\xff\r\n\r\n\xff",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS)
+def test_broken_answer_of_core_leaves_the_last_metrics(server: HealthServer, broken: bytes) -> None:
+    """A source that answers with anything but metrics is stale; probes and the process go on."""
+    answers = [b"HTTP/1.0 200 OK\r\n\r\nx 1\n", broken]
+    with socket.create_server(("127.0.0.1", 0)) as core:
+
+        def serve() -> None:
+            for answer in answers:
+                client, _ = core.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        server.set_core_metrics_port(core.getsockname()[1])
+        child = server.child_pid
+        Answer(server.port, "/metrics")
+        samples = Answer(server.port, "/metrics").samples
+        thread.join()
+
+    assert samples["x{}"] == 1
+    assert [value for name, value in samples.items() if '"source": "core"' in name] == [1]
+    assert (Answer(server.port, "/livez").status, server.child_pid) == (200, child)
+
+
+@pytest.mark.parametrize("broken", [b"\xff\n", b"x 2", b"x\n"])
+def test_broken_metrics_of_worker_leave_the_last_ones(state: HealthState, broken: bytes) -> None:
+    """A collector that yields no exposition costs the worker's half; the log says what was wrong."""
+    texts = iter([b"x 1\n", broken])
+    with (
+        capture_logs() as lines,
+        HealthServer(settings(), state, render_metrics=lambda: next(texts)) as server,
+    ):
+        Answer(server.port, "/metrics")
+        samples = Answer(server.port, "/metrics").samples
+        wait_until(lambda: any(line["log_level"] == "warning" for line in lines))
+
+    assert samples["x{}"] == 1
+    assert samples['fleet_metrics_stale{"source": "worker"}'] == 1
+    assert "metrics were malformed, the last ones were served" in [line["event"] for line in lines]
+
+
 def test_metrics_of_worker_that_is_late_are_the_last_ones(state: HealthState) -> None:
     """A worker that does not answer within a second gets its last metrics served, marked."""
     release = threading.Event()

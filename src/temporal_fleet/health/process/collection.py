@@ -1,27 +1,31 @@
 """Collect both halves of ``/metrics`` at once: from the SDK core's endpoint and from the worker.
 
-Neither is waited for longer than :data:`COLLECT_TIMEOUT`; what did not come in time is served as it
-was the last time, and marked. Clients that ask while a collection runs share it.
+Neither is waited for longer than :data:`COLLECT_TIMEOUT`; what did not come in time, or came broken,
+is served as it was the last time, and marked. Clients that ask while a collection runs share it.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import selectors
 import socket
 import time
 
-from .exposition import merge
+from .exposition import MalformedError, merge, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .exposition import Families
     from .probes import MetricsState
 
 COLLECT_TIMEOUT = 1.0
 """Seconds to wait for metrics; Prometheus waits ten, a worker that holds the GIL takes any time."""
 
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,18}) *(?:\r\n|$)", re.IGNORECASE)
+_LONGEST_STATUS = 100
 _CORE_REQUEST = b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n"
 
 
@@ -43,7 +47,7 @@ class MetricsCollector:
         self._selector = selector
         self._ask_worker = ask_worker
         self._report = report
-        self._texts = {"core": "", "worker": ""}
+        self._last: dict[str, Families] = {"core": {}, "worker": {}}
         self._pending: set[str] = set()
         self._failed: set[str] = set()
         self._worker_asked = False
@@ -70,7 +74,7 @@ class MetricsCollector:
             self._pending.add("core")
             self._connect_core(state["core_port"])
 
-    def take_worker_text(self, text: str) -> None:
+    def take_worker_text(self, text: bytes) -> None:
         """Take the worker's half; late ones serve as the next snapshot."""
         self._worker_asked = False
         self._took("worker", text)
@@ -87,8 +91,15 @@ class MetricsCollector:
         self._failed |= self._pending
         self._finish()
 
-    def _took(self, source: str, text: str) -> None:
-        self._texts[source] = text
+    def _took(self, source: str, text: bytes) -> None:
+        try:
+            self._last[source] = parse(text)
+        except MalformedError as error:
+            self._report(
+                "metrics were malformed, the last ones were served",
+                {"source": source, "error": str(error)},
+            )
+            self._failed.add(source)
         self._settle(source)
 
     def _settle(self, source: str) -> None:
@@ -99,8 +110,8 @@ class MetricsCollector:
 
     def _finish(self) -> None:
         self._close_core()
-        stale = {source: source in self._failed for source in self._texts}
-        body = merge(self._texts["core"], self._texts["worker"], self._labels, stale).encode()
+        stale = {source: source in self._failed for source in self._last}
+        body = merge(self._last["core"], self._last["worker"], self._labels, stale).encode()
         waiting, self._waiting = self._waiting, []
         self.deadline = None
         self._pending = set()
@@ -135,10 +146,13 @@ class MetricsCollector:
         self._close_core()
         head, _, body = bytes(self._received).partition(b"\r\n\r\n")
         status = head.partition(b"\r\n")[0].decode("latin-1")
-        if " 200 " in f"{status} ":
-            self._took("core", body.decode())
+        length = _CONTENT_LENGTH.search(head)
+        if " 200 " not in f"{status} ":
+            self._lose_core(OSError(f"answered {status[:_LONGEST_STATUS] or 'nothing'}"))
+        elif length and int(length[1]) != len(body):
+            self._lose_core(OSError(f"sent {len(body)} of {int(length[1])} bytes"))
         else:
-            self._lose_core(OSError(f"answered {status or 'nothing'}"))
+            self._took("core", body)
 
     def _lose_core(self, error: OSError) -> None:
         self._close_core()

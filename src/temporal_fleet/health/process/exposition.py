@@ -1,17 +1,22 @@
-"""Merge Prometheus texts: the SDK core's and the worker's, with no family declared twice.
+r"""Merge Prometheus texts: the SDK core's and the worker's, with no family declared twice.
 
-Works on lines and understands only as much of the format as that needs; values pass untouched.
+Understands only as much of the format as that needs; values pass untouched. Label values come from
+whoever starts a workflow, so nothing but ``\n`` ends a line: ``str.splitlines`` would cut at a
+dozen other characters, which the format leaves as they are.
 Source of the format:
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
 
 from __future__ import annotations
 
+import re
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     Families = dict[str, "Family"]
+    Sample = tuple[str, str, str]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES_METRIC = "fleet_workflow_outcomes_total"
@@ -24,6 +29,19 @@ _OUTCOME_BY_COUNTER = {
     "temporal_workflow_continue_as_new_total": "continued_as_new",
 }
 _HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+_NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
+_LABEL_NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_LABEL = f"{_LABEL_NAME}={_QUOTED}"
+_LABELS = f"{_LABEL}(?:,{_LABEL})*"
+_SAMPLE_LINE = re.compile(rf"({_NAME})(?:\{{({_LABELS})?,?\}})?( [0-9A-Za-z.+-]+(?: -?[0-9]+)?)")
+_HEADER_LINE = re.compile(f"# (HELP|TYPE) ({_NAME})(?: .*)?")
+_NAMED_LABEL = re.compile(f"({_LABEL_NAME})={_QUOTED}")
+_LONGEST_QUOTE = 200
+
+
+class MalformedError(Exception):
+    """A text that is no Prometheus exposition, or only the beginning of one."""
 
 
 class Family:
@@ -31,50 +49,71 @@ class Family:
 
     Attributes:
         header: Its ``# HELP`` and ``# TYPE`` lines by keyword.
-        samples: Its sample lines, in order.
+        samples: Name, labels without the braces, and the rest of the line from the space on.
     """
 
     def __init__(self) -> None:
         self.header: dict[str, str] = {}
-        self.samples: list[str] = []
+        self.samples: list[Sample] = []
 
 
-def merge(core: str, worker: str, labels: Mapping[str, str], stale: Mapping[str, bool]) -> str:
+def parse(text: bytes) -> Families:
+    """Return the families of an exposition.
+
+    Raises:
+        MalformedError: It is not UTF-8, was cut, or has a line that Prometheus would refuse
+            together with everything else.
+    """
+    try:
+        *lines, rest = text.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8: {error}") from error
+    if rest:
+        raise MalformedError(f"cut within the line {rest[:_LONGEST_QUOTE]!r}")
+    families: Families = {}
+    current, family = Family(), ""
+    for line in lines:
+        if sample := _SAMPLE_LINE.fullmatch(line):
+            name, labels, value = sample.groups()
+            if not _belongs(name, family):
+                family = name
+                current = families.setdefault(family, Family())
+            current.samples.append((name, labels or "", value))
+        elif header := _HEADER_LINE.fullmatch(line):
+            keyword, family = header.groups()
+            current = families.setdefault(family, Family())
+            current.header.setdefault(keyword, line)
+        elif line and not line.startswith("#"):
+            raise MalformedError(f"not a sample: {line[:_LONGEST_QUOTE]!r}")
+    return families
+
+
+def merge(
+    core: Families, worker: Families, labels: Mapping[str, str], stale: Mapping[str, bool]
+) -> str:
     """Return one exposition of everything.
 
     Args:
-        core: Text of the SDK core's endpoint; carries deployment and build ID already.
-        worker: Text of the worker's ``prometheus_client`` registries, without them.
+        core: What the SDK core's endpoint says; carries deployment and build ID already.
+        worker: What the worker's ``prometheus_client`` registries say, without them.
         labels: Labels to add to every sample of *worker* that does not have them.
-        stale: By source (``core``, ``worker``): whether its text is an older one because it did not
-            answer in time.
+        stale: By source (``core``, ``worker``): whether what it says is older, because it did not
+            answer in time or not well.
     """
-    families: Families = {}
-    _add(families, core.splitlines(), {})
-    _add_outcomes(families)
     pairs = {name: f'{name}="{_escape(value)}"' for name, value in labels.items()}
-    _add(families, worker.splitlines(), pairs)
-    _add(families, _stale_lines(stale), pairs)
+    families: Families = {}
+    _add(families, core, {})
+    _add(families, _outcomes(core), {})
+    _add(families, worker, pairs)
+    _add(families, _staleness(stale), pairs)
     lines: list[str] = []
     for family in families.values():
         lines += family.header.values()
-        lines += family.samples
+        lines += (
+            f"{name}{{{pairs_text}}}{value}" if pairs_text else f"{name}{value}"
+            for name, pairs_text, value in family.samples
+        )
     return "\n".join(lines) + "\n"
-
-
-def _add(families: Families, lines: Iterable[str], pairs: Mapping[str, str]) -> None:
-    current, name = Family(), ""
-    for line in lines:
-        if line.startswith("# "):
-            _, keyword, name, *_ = line.split(" ", 3)
-            current = families.setdefault(name, Family())
-            current.header.setdefault(keyword, line)
-        elif line:
-            end = _name_end(line)
-            if not _belongs(line[:end], name):
-                name = line[:end]
-                current = families.setdefault(name, Family())
-            current.samples.append(_with_labels(line, end, pairs) if pairs else line)
 
 
 def _belongs(sample: str, family: str) -> bool:
@@ -83,49 +122,50 @@ def _belongs(sample: str, family: str) -> bool:
     )
 
 
-def _name_end(line: str) -> int:
-    brace = line.find("{")
-    return brace if brace >= 0 else line.index(" ")
+def _add(families: Families, more: Families, pairs: Mapping[str, str]) -> None:
+    for name, family in more.items():
+        merged = families.setdefault(name, Family())
+        merged.header = family.header | merged.header
+        merged.samples += (
+            (sample, _with_labels(labels, pairs) if pairs else labels, value)
+            for sample, labels, value in family.samples
+        )
 
 
-def _with_labels(line: str, end: int, pairs: Mapping[str, str]) -> str:
-    if line[end] != "{":
-        return f"{line[:end]}{{{','.join(pairs.values())}}}{line[end:]}"
-    missing = [pair for name, pair in pairs.items() if not _has_label(line, name)]
-    if not missing:
-        return line
-    comma = "" if line[end + 1] == "}" else ","
-    return f"{line[: end + 1]}{','.join(missing)}{comma}{line[end + 1 :]}"
-
-
-def _has_label(line: str, name: str) -> bool:
-    return f'{{{name}="' in line or f',{name}="' in line
+def _with_labels(labels: str, pairs: Mapping[str, str]) -> str:
+    present = {label[1] for label in _NAMED_LABEL.finditer(labels)}
+    missing = [pair for name, pair in pairs.items() if name not in present]
+    return ",".join([*missing, labels] if labels else missing)
 
 
 def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _add_outcomes(families: Families) -> None:
+def _outcomes(core: Families) -> Families:
     # Derived here, from counters that the core keeps anyway, so that workflows pay nothing for it.
-    samples = [
-        f'{OUTCOMES_METRIC}{{outcome="{outcome}",{sample[len(counter) + 1 :]}'
+    family = Family()
+    family.header = {
+        "HELP": f"# HELP {OUTCOMES_METRIC} Workflow runs that ended on this worker, by outcome.",
+        "TYPE": f"# TYPE {OUTCOMES_METRIC} counter",
+    }
+    family.samples = [
+        (OUTCOMES_METRIC, ",".join(filter(None, [f'outcome="{outcome}"', labels])), value)
         for counter, outcome in _OUTCOME_BY_COUNTER.items()
-        if counter in families
-        for sample in families[counter].samples
+        if counter in core
+        for _, labels, value in core[counter].samples
     ]
-    if samples:
-        header = [
-            f"# HELP {OUTCOMES_METRIC} Workflow runs that ended on this worker, by outcome.",
-            f"# TYPE {OUTCOMES_METRIC} counter",
-        ]
-        _add(families, [*header, *samples], {})
+    return {OUTCOMES_METRIC: family} if family.samples else {}
 
 
-def _stale_lines(stale: Mapping[str, bool]) -> list[str]:
+def _staleness(stale: Mapping[str, bool]) -> Families:
     help_text = "Whether metrics of this source are old because it did not answer in time."
-    return [
-        f"# HELP {STALE_METRIC} {help_text}",
-        f"# TYPE {STALE_METRIC} gauge",
-        *(f'{STALE_METRIC}{{source="{source}"}} {int(old)}' for source, old in stale.items()),
+    family = Family()
+    family.header = {
+        "HELP": f"# HELP {STALE_METRIC} {help_text}",
+        "TYPE": f"# TYPE {STALE_METRIC} gauge",
+    }
+    family.samples = [
+        (STALE_METRIC, f'source="{source}"', f" {int(old)}") for source, old in stale.items()
     ]
+    return {STALE_METRIC: family}

@@ -150,7 +150,7 @@ class HealthProcess:
             end = FRAME_LENGTH.size + length
             if len(self._incoming) < end:
                 return
-            text = self._incoming[FRAME_LENGTH.size : end].decode()
+            text = bytes(self._incoming[FRAME_LENGTH.size : end])
             del self._incoming[:end]
             self._collector.take_worker_text(text)
 
