@@ -27,12 +27,14 @@ from temporalio.api.workflowservice.v1 import (
     SetWorkerDeploymentRampingVersionRequest,
 )
 from temporalio.client import Client
+from temporalio.common import PinnedVersioningOverride, WorkerDeploymentVersion
 
 from temporal_fleet.errors import ConnectionFailedError, RolloutError
 from temporal_fleet.rollout import Planner, Rollout, Server, observe
 from temporal_fleet.versioning import (
     UNVERSIONED,
     BuildStatus,
+    DeleteBuild,
     ObservedDeployment,
     Pause,
     Plan,
@@ -234,6 +236,38 @@ async def test_retire_of_a_build_with_open_pinned_runs_names_them(client: Client
 
     assert refused.code == 1
     assert f"needed-order-0 (run {order.first_execution_run_id})" in refused.err
+
+
+async def test_retire_of_a_drained_build_that_was_sent_a_run_since_deletes_nothing(
+    client: Client,
+) -> None:
+    """A drained build may be sent a run by name after the plan was made; it is looked at once more."""
+    name = "revived"
+    planned = Plan(name, (DeleteBuild("v1", "it was drained"),))
+    async with build(client, name, "v2"):
+        async with build(client, name, "v1"):
+            await carry(client, name, promote("v1"))
+            await carry(client, name, promote("v2"))
+        await observed_until(
+            client,
+            name,
+            lambda seen: (
+                seen.builds["v1"].status is BuildStatus.DRAINED
+                and not seen.builds["v1"].has_pollers
+            ),
+        )
+        order = await client.start_workflow(
+            "Order",
+            id="sent-by-name",
+            task_queue=name,
+            versioning_override=PinnedVersioningOverride(WorkerDeploymentVersion(name, "v1")),
+        )
+        with pytest.raises(RolloutError, match=r"1 open pinned run would.*sent-by-name"):
+            await carry(client, name, lambda _observed, _identity: planned)
+        await order.terminate()
+        seen = await observe(client, name)
+
+    assert "v1" in seen.builds
 
 
 async def test_carry_out_when_another_changes_the_routing_leaves_theirs_and_names_them(

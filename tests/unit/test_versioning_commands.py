@@ -423,22 +423,24 @@ def test_retire_of_a_build_that_is_done_deletes_its_record(status: BuildStatus) 
 
 
 RETIRE_REFUSED = [
-    pytest.param(STEADY, BLUE, "is current and takes new work", id="current"),
-    pytest.param(RAMPED, GREEN, "is ramping at 25 %. End its ramp first", id="ramping"),
+    pytest.param(STEADY, BLUE, "is current: new work would wait", id="current"),
+    pytest.param(RAMPED, GREEN, "End its ramp first: fleet rollout rollback orders", id="ramping"),
     pytest.param(other(CURRENT), OLD, "was current a moment ago", id="current-just-now"),
     pytest.param(other(DRAINING), OLD, "still calls it draining", id="draining"),
     pytest.param(
         other(DRAINED, pinned=5),
         OLD,
-        "5 open pinned runs can only go on while its workers run: order-0 (run run-0), order-1 (run "
+        "5 open pinned runs would have no workers: order-0 (run run-0), order-1 (run "
         "run-1), order-2 (run run-2) and 2 more. Wait until they end, or move them",
         id="pinned",
     ),
-    pytest.param(other(INACTIVE, runs=1), OLD, "1 open run can only go on", id="inactive-with-run"),
+    pytest.param(
+        other(INACTIVE, runs=1), OLD, "1 open run would have no workers", id="inactive-with-run"
+    ),
     pytest.param(
         other(INACTIVE, last_current=1),
         OLD,
-        "was current before and the server",
+        "was current before, and the server",
         id="inactive-again",
     ),
     pytest.param(
@@ -449,7 +451,7 @@ RETIRE_REFUSED = [
         id="pollers",
     ),
     pytest.param(
-        replace(other(DRAINED), update_in_progress=True), OLD, "still spreading", id="update"
+        replace(other(DRAINED), update_in_progress=True), OLD, "still propagating", id="update"
     ),
     pytest.param(STEADY, UNVERSIONED, "no record that could be deleted", id="unversioned"),
 ]
@@ -476,16 +478,6 @@ def test_retire_with_several_obstacles_names_all_in_the_order_of_their_removal()
         ["the", "server", "still", "calls"],
         ["1", "process", "of", "it"],
     ]
-
-
-def test_retire_where_pollers_do_not_matter_says_when_the_record_can_go() -> None:
-    """Who is about to remove the workers asks for everything else only."""
-    plan = plan_retire(other(DRAINED, pollers=1), OLD, poller_free=False)
-
-    assert only_step(plan) == DeleteBuild(OLD, "")
-    assert isinstance(plan, Plan)
-    assert "5 minutes after its last worker" in plan.notes[0]
-    assert isinstance(plan_retire(other(DRAINED, pinned=1), OLD, poller_free=False), Refusal)
 
 
 def test_retire_of_an_unknown_build_does_nothing() -> None:

@@ -81,7 +81,7 @@ def test_removed_builds_of_a_task_queue_with_another_key_are_none() -> None:
     assert removed_builds({"orders": BOTH}, {"shop": replace(BOTH, queue="shop")}) == {}
 
 
-@pytest.mark.parametrize("status", [DRAINED, DRAINING, INACTIVE])
+@pytest.mark.parametrize("status", [DRAINED, INACTIVE])
 def test_removal_of_a_build_without_work_is_allowed(status: BuildStatus) -> None:
     """No new work and no open pinned run: its workers may go."""
     verdict = judge(after_promotion(status), BOTH, GREEN_ONLY)
@@ -126,7 +126,9 @@ def test_removal_of_the_current_build_is_refused_with_the_two_upgrades_it_takes(
     verdict = judge(observed, BOTH, GREEN_ONLY)
 
     assert "'1.4.0' is current: new work would wait for workers that are gone" in told(verdict)
-    assert "First upgrade with another build current while both builds are listed" in told(verdict)
+    assert "First upgrade with its new work routed to another build while both are listed" in told(
+        verdict
+    )
 
 
 def test_removal_of_the_ramping_build_is_refused() -> None:
@@ -159,9 +161,9 @@ def test_removal_of_unversioned_workers_before_a_build_is_current_is_refused() -
 
 def test_removal_while_routing_is_being_spread_is_refused() -> None:
     """A build that the server has just stopped routing to may get work for some seconds yet."""
-    observed = replace(after_promotion(DRAINING), update_in_progress=True)
+    observed = replace(after_promotion(DRAINED), update_in_progress=True)
 
-    assert "Try again in a few seconds" in told(judge(observed, BOTH, GREEN_ONLY))
+    assert "propagating the last routing change. Wait" in told(judge(observed, BOTH, GREEN_ONLY))
 
 
 def test_removal_that_is_forced_by_name_is_allowed_and_reported() -> None:
@@ -201,12 +203,21 @@ def test_uninstalling_with_open_auto_upgrade_runs_is_refused() -> None:
 
 def test_uninstalling_a_release_beside_another_that_carries_on_looks_at_pinned_runs_only() -> None:
     """Auto-upgrade runs move to the current build when other workers poll for it."""
-    blue = build(BLUE, DRAINING, runs=2)
+    blue = build(BLUE, DRAINED, runs=2)
     carries_on = deployment(blue, build(GREEN, CURRENT), current=GREEN)
     gone = deployment(blue, build(GREEN, CURRENT, pollers=0), current=GREEN)
 
     assert not judge(carries_on, values(blue=BLUE), None).is_refused
     assert judge(gone, values(blue=BLUE), None).is_refused
+
+
+def test_uninstalling_the_ramping_build_beside_a_release_that_carries_on_is_refused() -> None:
+    """A share of new work that others route to it would wait for workers that are gone."""
+    observed = deployment(
+        build(BLUE, RAMPING), build(GREEN, CURRENT), current=GREEN, ramping=BLUE, percentage=10
+    )
+
+    assert "is ramping at 10 %" in told(judge(observed, values(blue=BLUE), None))
 
 
 def test_removal_of_one_task_queue_is_judged_as_an_uninstallation_of_it() -> None:

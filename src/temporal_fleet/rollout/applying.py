@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import RolloutError
 from temporal_fleet.rollout.observe import describe_deployment, is_spreading, look, routing_of
+from temporal_fleet.rollout.runs import LIST_LAG
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.rollout.waiting import SAY_INTERVAL, PollersCheck, Progress, wait_until
 from temporal_fleet.versioning import (
@@ -41,6 +42,7 @@ from temporal_fleet.versioning import (
     Step,
     describe,
     describe_routing,
+    needs,
 )
 from temporal_fleet.versioning.outcome import changes_of, is_same_routing, routing_after
 
@@ -241,6 +243,10 @@ class Rollout:
         return answer.conflict_token
 
     async def _delete(self, build_id: str) -> None:
+        # A drained build can be sent work again, and the list of runs shows that a little later.
+        await asyncio.sleep(LIST_LAG.total_seconds())
+        if found := needs(await self._look(), build_id):
+            raise RolloutError(self._deployment, [need.text for need in found])
         version = WorkerDeploymentVersion(deployment_name=self._deployment, build_id=build_id)
         request = DeleteWorkerDeploymentVersionRequest(
             namespace=self._server.client.namespace,

@@ -193,12 +193,12 @@ async def look_twice(
 ) -> ObservedDeployment:
     """Do what :func:`observe` does, and count the runs again where the list may lag behind.
 
-    The server itself vouches for a build that it calls drained. Where another of *build_ids* seems to
-    have no open run, the list is read again after a while: a run that has just begun may be missing.
+    Where one of *build_ids* seems to have no open run, the list is read again after a while: a run that
+    has just begun may be missing. That holds for a drained build, too: it can be sent runs by name.
     """
     seen = await look(server, deployment, task_queues=task_queues)
     builds = [build for name, build in seen.builds.items() if name in build_ids]
-    if all(each.status is BuildStatus.DRAINED or each.open_runs.count for each in builds):
+    if all(each.open_runs.count for each in builds):
         return seen
     await asyncio.sleep(LIST_LAG.total_seconds())
     return await look(server, deployment, task_queues=task_queues)

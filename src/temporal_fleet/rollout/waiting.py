@@ -16,13 +16,13 @@ from temporal_fleet.rollout.observe import look, look_at_build
 from temporal_fleet.rollout.server import Server
 from temporal_fleet.versioning import (
     UNVERSIONED,
-    BuildStatus,
     DesiredDeployment,
     ObservedBuild,
     ObservedDeployment,
     Refusal,
     describe,
     describe_routing,
+    needs,
     plan_routing,
 )
 from temporal_fleet.versioning.readiness import missing_pollers
@@ -209,22 +209,17 @@ def drained_check(
 
     async def check() -> Sequence[str]:
         seen = await look(server, deployment, task_queues=task_queues)
-        build = seen.builds.get(build_id)
-        if build is None:
-            unknown = (
-                f"the server knows no build ID '{build_id}' of Worker Deployment '{deployment}'"
-            )
-            return [unknown] if must_be_known else ()
-        runs = build.open_runs if build_id == UNVERSIONED else build.open_pinned
-        unused = build.status in (BuildStatus.DRAINED, BuildStatus.INACTIVE)
-        if unused and not runs.count:
-            return ()
-        text = f"build ID '{build_id}' of Worker Deployment '{deployment}' is {build.status.value}"
-        if runs.count:
-            named = ", ".join(f"{run.workflow_id} (run {run.run_id})" for run in runs.sample[:3])
-            text += f", {runs.count} open runs need it: {named}"
-        elif build.status is BuildStatus.DRAINING:
-            text += ", without open pinned runs; the server looks every few minutes"
-        return [text]
+        return what_needs(seen, build_id, must_be_known=must_be_known)
 
     return check
+
+
+def what_needs(
+    observed: ObservedDeployment, build_id: str, *, must_be_known: bool = False
+) -> Sequence[str]:
+    """Return, in one line, what still needs a build's workers; nothing when they may go."""
+    name = f"build ID '{build_id}' of Worker Deployment '{observed.deployment}'"
+    if must_be_known and build_id not in observed.builds:
+        return [f"the server knows no {name}"]
+    found = needs(observed, build_id)
+    return [f"{name}: {'; '.join(need.what for need in found)}"] if found else ()

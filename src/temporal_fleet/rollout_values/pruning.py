@@ -13,7 +13,7 @@ from temporal_fleet.rollout_values.queues import (
     find_queue,
     map_at,
 )
-from temporal_fleet.versioning import BuildStatus, ObservedDeployment, Refusal, plan_retire
+from temporal_fleet.versioning import BuildStatus, ObservedDeployment, needs
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def find_candidates(
     Raises:
         ValuesRefusedError: The task queue is not there, or Helm reads a build otherwise than it is
             read here.
-        ValuesFileError: Something else than a map is where task queues, builds or routing should be.
+        ValuesFileError: Something other than a map is where task queues, builds or routing should be.
     """
     if queue is not None:
         paths = [find_queue(document, queue, prefix)]
@@ -128,9 +128,8 @@ def _obstacles(candidate: Candidate, observed: ObservedDeployment) -> tuple[str,
             "the server does not know it: it was not installed yet, or its record was deleted. "
             "Remove it by hand in the latter case",
         )
-    plan = plan_retire(observed, candidate.build_id, poller_free=False)
-    if isinstance(plan, Refusal):
-        return plan.reasons
+    if found := needs(observed, candidate.build_id):
+        return tuple(need.text for need in found)
     if build.status is BuildStatus.INACTIVE:
         return ("it never got new work, so it may be about to. Remove it by hand if not",)
     return ()

@@ -34,7 +34,7 @@ from temporal_fleet.versioning.removal import (
     plan_removal,
     removed_builds,
 )
-from temporal_fleet.versioning.retirement import plan_retire
+from temporal_fleet.versioning.retirement import Need, NeedKind, needs, plan_retire
 from temporal_fleet.versioning.routing import plan_routing
 
 __all__ = [
@@ -46,6 +46,8 @@ __all__ = [
     "ClearRamping",
     "DeleteBuild",
     "DesiredDeployment",
+    "Need",
+    "NeedKind",
     "ObservedBuild",
     "ObservedDeployment",
     "OpenRun",
@@ -63,6 +65,7 @@ __all__ = [
     "Step",
     "describe",
     "describe_routing",
+    "needs",
     "plan_promote",
     "plan_ramp",
     "plan_removal",

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from temporal_fleet.versioning.describing import (
-    build_name,
-    count_runs,
-    name_runs,
-    percent,
-)
+from temporal_fleet.versioning.describing import build_name
 from temporal_fleet.versioning.model import (
     UNVERSIONED,
-    BuildStatus,
     DesiredDeployment,
     ObservedBuild,
     ObservedDeployment,
     OpenRuns,
+)
+from temporal_fleet.versioning.retirement import Need, NeedKind, needs, without_workers
+
+_TWO_UPGRADES = (
+    "First upgrade with its new work routed to another build while both are listed, and remove this one "
+    "in a later upgrade, when it is drained"
 )
 
 
@@ -111,8 +111,8 @@ def plan_removal(
 ) -> RemovalVerdict:
     """Judge the removal of every build that is installed and no longer wanted.
 
-    Where a build of the same Worker Deployment stays, a build must not go while it is current or
-    ramping or while open runs are pinned to it; auto-upgrade runs move on by themselves. Where none
+    Where a build of the same Worker Deployment stays, a build must not go while anything `needs` it;
+    auto-upgrade runs move on by themselves. Where none
     stays (the task queue leaves the values, or everything is uninstalled) it may be current, but no
     open run of any kind may be left to nobody.
 
@@ -153,52 +153,21 @@ def plan_removal(
 
 
 def _obstacles(change: _Change, build_id: str) -> tuple[str, ...]:
-    build = change.observed.builds.get(build_id)
-    obstacles = [] if change.vanishes else _obstacles_of_routing(change, build_id)
-    if build is None:
-        return tuple(obstacles)
-    runs, kind = build.open_pinned, "open pinned"
-    if change.vanishes and not _others_carry_on(change):
-        # Nobody is left for auto-upgrade runs and those without versioning either.
-        runs, kind = _all_runs(build), "open"
-    if runs.count:
-        obstacles.append(_obstacle_of_runs(change, build_id, runs, kind))
-    if build.status is BuildStatus.DRAINING and change.observed.update_in_progress:
-        obstacles.append(
-            "the server is still spreading a change of the routing, so it may get new work yet. Try "
-            "again in a few seconds"
-        )
-    return tuple(obstacles)
+    observed = change.observed
+    if not change.vanishes or _others_carry_on(change):
+        return tuple(_text(need) for need in needs(observed, build_id))
+    # Nobody is left for auto-upgrade runs and those without versioning either.
+    build = observed.builds.get(build_id)
+    runs = _all_runs(build) if build else OpenRuns(0)
+    if not runs.count:
+        return ()
+    return (f"{without_workers(runs, 'open')}. Wait until they end, or end them",)
 
 
-def _obstacles_of_routing(change: _Change, build_id: str) -> list[str]:
-    routing = change.observed.routing
-    if build_id == (routing.current or UNVERSIONED):
-        role, otherwise = "is current", "another build current"
-    elif build_id == routing.ramping:
-        share = percent(routing.percentage)
-        role, otherwise = f"is ramping at {share}", "nothing, or another build, ramping"
-    else:
-        return []
-    return [
-        f"{build_name(build_id)} {role}: new work would wait for workers that are gone. First "
-        f"upgrade with {otherwise} while both builds are listed, and remove this one in a later "
-        "upgrade, when it is drained"
-    ]
-
-
-def _obstacle_of_runs(change: _Change, build_id: str, runs: OpenRuns, kind: str) -> str:
-    named = name_runs(runs)
-    cure = "Wait until they end"
-    if change.vanishes:
-        cure += ", or end them"
-    elif build_id != UNVERSIONED:
-        deployment = change.observed.deployment
-        cure += (
-            ", or move them to another build: "
-            f"fleet rollout recover {deployment} --from {build_id} --to BUILD_ID"
-        )
-    return f"{count_runs(runs.count, kind)} would have no workers{f': {named}' if named else ''}. {cure}"
+def _text(need: Need) -> str:
+    if need.kind is NeedKind.ROUTING:
+        return f"{need.what}. {_TWO_UPGRADES}"
+    return need.text
 
 
 def _why_removed(
