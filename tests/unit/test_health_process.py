@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from statistics import median
+from typing import TYPE_CHECKING
 
 import pytest
 from health_client import WORKER_METRICS, Answer, settings, wait_until
 from structlog.testing import capture_logs
 from typing_extensions import override
 
+from temporal_fleet.health.process.collection import COLLECT_TIMEOUT, MetricsCollector
 from temporal_fleet.health.server import HealthServer
 from temporal_fleet.health.state import HealthState
+
+if TYPE_CHECKING:
+    from temporal_fleet.health.process.probes import MetricsState
 
 CORE_METRICS = b"""# HELP temporal_workflow_completed_total Count of completed workflows
 # TYPE temporal_workflow_completed_total counter
@@ -217,17 +223,60 @@ def test_metrics_of_worker_that_is_late_are_the_last_ones(state: HealthState) ->
 
 
 def test_metrics_that_cannot_be_rendered_leave_probes_alive(state: HealthState) -> None:
-    """A broken collector of a workload is logged; the server goes on."""
+    """A collector of a workload that fails once is logged, costs one scrape, and delays nobody."""
+    calls: list[int] = []
 
     def render() -> bytes:
-        raise ValueError("broken collector")
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("broken collector")
+        return WORKER_METRICS
 
     with capture_logs() as lines, HealthServer(settings(), state, render_metrics=render) as server:
         answer = Answer(server.port, "/metrics")
         assert Answer(server.port, "/livez").status == 200
+        after = Answer(server.port, "/metrics")
 
     assert 'source="worker"} 1' in answer.text
+    assert answer.seconds < COLLECT_TIMEOUT
+    assert 'source="worker"} 0' in after.text
     assert "metrics could not be rendered" in [line["event"] for line in lines]
+
+
+def test_question_that_was_lost_is_asked_again() -> None:
+    """A worker that never got the question is asked again at the next scrape."""
+    asked: list[int] = []
+    bodies: list[bytes] = []
+    state: MetricsState = {"core_port": None, "labels": {}}
+    with selectors.DefaultSelector() as selector:
+        collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
+        collector.collect(state, bodies.append)
+        collector.expire(time.monotonic() + COLLECT_TIMEOUT)
+
+        collector.collect(state, bodies.append)
+        collector.take_answer(asked[-1], b"x 1\n")
+
+    lost, answered = bodies
+    assert b'fleet_metrics_stale{source="worker"} 1' in lost
+    assert b'fleet_metrics_stale{source="worker"} 0' in answered
+    assert b"x 1\n" in answered
+
+
+def test_late_answer_is_not_taken_for_that_to_the_next_question() -> None:
+    """What was rendered for an earlier scrape is served as old, never as fresh."""
+    asked: list[int] = []
+    bodies: list[bytes] = []
+    state: MetricsState = {"core_port": None, "labels": {}}
+    with selectors.DefaultSelector() as selector:
+        collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
+        for _ in range(2):
+            collector.collect(state, bodies.append)
+            if len(asked) == 2:
+                collector.take_answer(asked[0], b"x 1\n")
+            collector.expire(time.monotonic() + COLLECT_TIMEOUT)
+
+    assert b"x 1\n" in bodies[1]
+    assert b'fleet_metrics_stale{source="worker"} 1' in bodies[1]
 
 
 def test_metrics_turned_off_are_not_found(state: HealthState) -> None:

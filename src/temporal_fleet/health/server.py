@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from temporal_fleet.errors import PortInUseError, Problem, SettingsError
+from temporal_fleet.health.process.answers import pack_answer
 from temporal_fleet.health.process.page import SharedPage, create_page_file
 
 if TYPE_CHECKING:
@@ -205,12 +206,12 @@ class HealthServer:
             return
         assert self._render_metrics is not None, "the child asks only when metrics are on"
         try:
-            text = self._render_metrics()
+            text: bytes | None = self._render_metrics()
         except Exception:
             # A broken collector of a workload must not take the probes down.
             log.exception("metrics could not be rendered")
-            return
-        self._control.sendall(len(text).to_bytes(4, sys.byteorder) + text)
+            text = None
+        self._control.sendall(pack_answer(message["question"], text))
 
     def _reap(self) -> int:
         try:

@@ -34,14 +34,15 @@ class MetricsCollector:
 
     Args:
         selector: Where the connection to the core is watched.
-        ask_worker: Asks the worker for its half; the answer comes through :meth:`take_worker_text`.
+        ask_worker: Asks the worker for its half, by number; the answer comes through
+            :meth:`take_answer`, or is lost.
         report: Takes an event and its fields for the worker's log.
     """
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        ask_worker: Callable[[], None],
+        ask_worker: Callable[[int], None],
         report: Callable[[str, dict[str, object]], None],
     ) -> None:
         self._selector = selector
@@ -50,7 +51,7 @@ class MetricsCollector:
         self._last: dict[str, Families] = {"core": {}, "worker": {}}
         self._pending: set[str] = set()
         self._failed: set[str] = set()
-        self._worker_asked = False
+        self._question = 0
         self._waiting: list[Callable[[bytes], None]] = []
         self._labels: dict[str, str] = {}
         self._core: socket.socket | None = None
@@ -67,17 +68,22 @@ class MetricsCollector:
         self._labels = state["labels"]
         self._pending = {"worker"}
         self._failed = set()
-        if not self._worker_asked:
-            self._worker_asked = True
-            self._ask_worker()
+        self._question += 1
+        self._ask_worker(self._question)
         if state["core_port"] is not None:
             self._pending.add("core")
             self._connect_core(state["core_port"])
 
-    def take_worker_text(self, text: bytes) -> None:
-        """Take the worker's half; late ones serve as the next snapshot."""
-        self._worker_asked = False
-        self._took("worker", text)
+    def take_answer(self, question: int, text: bytes | None) -> None:
+        """Take the worker's half; a late one serves as the last snapshot, and answers nothing else.
+
+        Args:
+            question: The number that it was asked by.
+            text: Its metrics; None = it could not render them, and has logged why.
+        """
+        parsed = text is not None and self._keep("worker", text)
+        if question == self._question:
+            self._settle("worker", failed=not parsed)
 
     def expire(self, now: float) -> None:
         """End the running collection when its time is over."""
@@ -91,7 +97,7 @@ class MetricsCollector:
         self._failed |= self._pending
         self._finish()
 
-    def _took(self, source: str, text: bytes) -> None:
+    def _keep(self, source: str, text: bytes) -> bool:
         try:
             self._last[source] = parse(text)
         except MalformedError as error:
@@ -99,12 +105,14 @@ class MetricsCollector:
                 "metrics were malformed, the last ones were served",
                 {"source": source, "error": str(error)},
             )
-            self._failed.add(source)
-        self._settle(source)
+            return False
+        return True
 
-    def _settle(self, source: str) -> None:
+    def _settle(self, source: str, *, failed: bool) -> None:
         if source in self._pending:
             self._pending.discard(source)
+            if failed:
+                self._failed.add(source)
             if not self._pending:
                 self._finish()
 
@@ -152,13 +160,12 @@ class MetricsCollector:
         elif length and int(length[1]) != len(body):
             self._lose_core(OSError(f"sent {len(body)} of {int(length[1])} bytes"))
         else:
-            self._took("core", body)
+            self._settle("core", failed=not self._keep("core", body))
 
     def _lose_core(self, error: OSError) -> None:
         self._close_core()
         self._report("metrics endpoint of the SDK core failed", {"error": str(error)})
-        self._failed.add("core")
-        self._settle("core")
+        self._settle("core", failed=True)
 
     def _close_core(self) -> None:
         if self._core is not None:

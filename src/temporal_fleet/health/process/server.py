@@ -11,10 +11,10 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 
+from .answers import take_answers
 from .collection import MetricsCollector
 from .exposition import CONTENT_TYPE
 from .http_connection import REQUEST_TIMEOUT, HttpConnection, Request
@@ -30,8 +30,6 @@ MAX_CONNECTIONS = 128
 ORPHAN_CHECK_INTERVAL = 5.0
 """Seconds between looks at the parent's process ID. The closed control socket ends this process at
 once, unless a forked child of the worker still holds the other end."""
-FRAME_LENGTH = struct.Struct("=I")
-"""Head of every message from the worker."""
 _PATHS = ("/startupz", "/livez", "/readyz", "/metrics")
 
 
@@ -120,8 +118,8 @@ class HealthProcess:
         state: WorkerState = json.loads(self._page.read())
         return state
 
-    def _ask_worker(self) -> None:
-        self._send_to_worker({"ask": "metrics"})
+    def _ask_worker(self, question: int) -> None:
+        self._send_to_worker({"ask": "metrics", "question": question})
 
     def _report(self, event: str, fields: dict[str, object]) -> None:
         self._send_to_worker({"level": "warning", "event": event, **fields})
@@ -130,7 +128,7 @@ class HealthProcess:
         try:
             self._control.send(json.dumps(message).encode() + b"\n")
         except BlockingIOError:
-            return  # the worker has not read for long: it misses a log line or a late question
+            return  # the worker has not read for long: it misses a log line or a question
         except OSError:
             self._orphaned = True
 
@@ -145,14 +143,8 @@ class HealthProcess:
             self._orphaned = True
             return
         self._incoming += chunk
-        while len(self._incoming) >= FRAME_LENGTH.size:
-            (length,) = FRAME_LENGTH.unpack_from(self._incoming)
-            end = FRAME_LENGTH.size + length
-            if len(self._incoming) < end:
-                return
-            text = bytes(self._incoming[FRAME_LENGTH.size : end])
-            del self._incoming[:end]
-            self._collector.take_worker_text(text)
+        for question, text in take_answers(self._incoming):
+            self._collector.take_answer(question, text)
 
 
 def main() -> None:
