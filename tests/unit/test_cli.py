@@ -28,11 +28,14 @@ def greeting(tmp_path: Path) -> WrittenWorkload:
     return write_workload(tmp_path / "site", "greeting")
 
 
-def run(*arguments: str, site: Path | None = None, **variables: str) -> Done:
+def run(
+    *arguments: str, site: Path | None = None, stdin: str | None = None, **variables: str
+) -> Done:
     """Run ``fleet`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "temporal_fleet", *arguments],
         env=fleet_environment(site or Path("/nonexistent"), **variables),
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -219,6 +222,60 @@ def test_queue_without_a_server_says_what_to_check() -> None:
     assert "127.0.0.1:1" in done.stderr
     assert "TEMPORAL_ADDRESS" in done.stderr
     assert done.stdout == ""
+
+
+WITH_JSON = {
+    "list": (),
+    "start": ("greeting", "-"),
+    "queue": ("orders",),
+    "settings show": (),
+    "rollout status": ("orders",),
+    "rollout plan": ("--routing", "-"),
+    "rollout recover": ("orders", "--from", "b2", "--auto-upgrade", "--yes"),
+}
+"""Arguments of every command that prints JSON."""
+
+ROUTING = {
+    "apiVersion": "temporal-fleet/v1",
+    "release": "fleet",
+    "queues": {
+        "orders": {
+            "deployment": "orders",
+            "builds": {"b2": {"buildId": "b2", "versioned": True}},
+            "routing": {"current": "b2"},
+            "rollout": {"mode": "manual"},
+        }
+    },
+}
+
+
+def test_commands_with_json_are_all_known_here() -> None:
+    """A new command is tried without a server, too."""
+    found = {
+        " ".join(path)
+        for path, each in commands(fleet)
+        if any(parameter.name == "output" for parameter in each.params)
+    }
+
+    assert found == set(WITH_JSON)
+
+
+@pytest.mark.parametrize("command", WITH_JSON)
+def test_output_as_json_without_a_server_is_nothing_else(
+    command: str, greeting: WrittenWorkload
+) -> None:
+    """Standard output holds JSON, or nothing when the server is away; people are told elsewhere."""
+    done = run(
+        *(*command.split(), *WITH_JSON[command], "--output", "json"),
+        site=greeting.site,
+        stdin=json.dumps(ROUTING),
+        TEMPORAL_ADDRESS="127.0.0.1:1",
+        FLEET_CONNECTION_DEADLINE_SECONDS="0.5",
+        FLEET_CONNECTION_ATTEMPT_TIMEOUT_SECONDS="0.5",
+    )
+
+    assert done.stdout == "" or json.loads(done.stdout)
+    assert done.stdout or "127.0.0.1:1" in done.stderr
 
 
 def test_command_interrupted_ends_with_130() -> None:

@@ -52,14 +52,15 @@ def with_client(
 
 
 async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> None:
-    from temporalio.runtime import Runtime
-
     from temporal_fleet.client.connection import Connector, default_identity
     from temporal_fleet.payloads import data_converter
+    from temporal_fleet.telemetry.metrics.core import build_runtime
 
+    # Not the SDK's default, whose core logs to standard output, in the midst of results.
+    runtime, _ = build_runtime(settings, workload="fleet")
     connector = Connector(
         settings=settings,
-        runtime=Runtime.default(),
+        runtime=runtime,
         identity=settings.connection.identity or default_identity("fleet"),
         data_converter=data_converter(settings.codec),
         on_failure=_Waiting(settings.temporal.address),
@@ -87,7 +88,7 @@ class _Waiting:
 
 
 def _for_commands(loaded: LoadedSettings, deadline: timedelta) -> Settings:
-    """Return the settings with other defaults where nobody has set them."""
+    """Return the settings with other defaults where nobody has set them, and without metrics."""
     settings = loaded.settings
     connection, log = settings.connection, settings.log
     if loaded.provenance["connection.deadline"] == "default":
@@ -95,4 +96,6 @@ def _for_commands(loaded: LoadedSettings, deadline: timedelta) -> Settings:
         connection = connection.model_copy(update={"deadline": tried})
     if loaded.provenance["log.level"] == "default":
         log = log.model_copy(update={"level": "WARNING"})
-    return settings.model_copy(update={"connection": connection, "log": log})
+    metrics = settings.metrics.model_copy(update={"enabled": False})
+    changed = {"connection": connection, "log": log, "metrics": metrics}
+    return settings.model_copy(update=changed)
