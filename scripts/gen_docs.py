@@ -14,6 +14,7 @@ import click
 from temporal_fleet import errors
 from temporal_fleet.cli import INTERRUPTED, fleet
 from temporal_fleet.cli.command import Command, Group
+from temporal_fleet.cli.start import TERMINATED
 from temporal_fleet.settings.reference import reference_markdown as settings_page
 from temporal_fleet.telemetry.metrics.reference import reference_markdown as metrics_page
 
@@ -81,6 +82,7 @@ def exit_codes_page() -> str:
             "| --- | --- | --- |",
             *rows,
             f"| {INTERRUPTED} | | Ctrl-C in a command that does not drain. |",
+            f"| {TERMINATED} | | SIGTERM in `fleet start`, after its summary. |",
             "",
             "A signal is no failure: a worker that was told to stop and drained ends with 0, not with "
             "the number of the signal.",

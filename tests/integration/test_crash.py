@@ -16,6 +16,7 @@ from running_worker import RunningWorker, running_worker
 from fleet_orders.models import OrderOutcome
 from fleet_payments.audit import books
 from temporal_fleet.starting import LineResult, read_lines, start_all
+from temporal_fleet.starting.lines import TooLong
 from temporal_fleet.testing import dev_server
 from temporal_fleet.workload import load_workload
 
@@ -55,7 +56,7 @@ class Mortal:
         self._worker.signal(signal.SIGKILL)
 
 
-async def some_orders(count: int) -> AsyncIterator[bytes]:
+async def some_orders(count: int) -> AsyncIterator[bytes | TooLong]:
     """Yield the first lines of the example, enough for *count* valid orders of all kinds."""
     lines = [line async for line in read_lines(ORDERS)]
     for line in itertools.islice(lines, count):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
-from written_workload import write_workload
+from written_workload import fleet_environment, write_workload
 
 from temporal_fleet import Workload
+from temporal_fleet.cli.start import TERMINATED
 from temporal_fleet.errors import ConnectionFailedError, WorkloadError
 from temporal_fleet.payloads import data_converter
 from temporal_fleet.starting import LineResult, LineStatus, start_all
+from temporal_fleet.starting.lines import LONGEST_LINE, TooLong
 from temporal_fleet.testing import dev_server
 
 pytestmark = pytest.mark.integration
@@ -54,7 +58,7 @@ async def working(client: Client, workload: Workload[Any, Any]) -> AsyncIterator
         yield
 
 
-async def lines(*greetings: dict[str, Any] | bytes) -> AsyncIterator[bytes]:
+async def lines(*greetings: dict[str, Any] | bytes) -> AsyncIterator[bytes | TooLong]:
     """Yield lines as a file would."""
     for each in greetings:
         yield each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n"
@@ -102,6 +106,106 @@ async def test_start_all_with_good_and_bad_lines_starts_the_good_ones(
     assert by_line[1].duration > timedelta(0)
     assert len(report.start_latencies) == 5
     assert not report.ok
+
+
+async def test_start_all_with_a_line_too_large_for_a_call_starts_the_others(
+    server: WorkflowEnvironment, greeting: Workload[Any, Any]
+) -> None:
+    """A line above the limit of gRPC fails at once, since no later try can succeed."""
+    async with asyncio.timeout(20):
+        report = await start_all(
+            server.client,
+            greeting,
+            lines({"name": "ann", "note": "x" * 5_000_000}, {"name": "bob"}),
+        )
+
+    assert report.counts == {LineStatus.FAILED: 1, LineStatus.STARTED: 1}
+    assert "larger than max" in (report.rejected[0].reason or "")
+    assert report.retries == 0
+
+
+async def test_start_all_with_a_line_above_the_limit_rejects_it(
+    server: WorkflowEnvironment, greeting: Workload[Any, Any]
+) -> None:
+    """A line that was too long to be kept is reported with its length and the limit."""
+
+    async def read() -> AsyncIterator[bytes | TooLong]:
+        yield TooLong(300_000_000)
+        yield b'{"name": "ann"}'
+
+    report = await start_all(server.client, greeting, read())
+
+    assert report.counts == {LineStatus.REJECTED: 1, LineStatus.STARTED: 1}
+    assert re.search(f"300000000 bytes.*{LONGEST_LINE}", report.rejected[0].reason or "")
+
+
+@asynccontextmanager
+async def starting(
+    server: WorkflowEnvironment, site: Path, *arguments: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run ``fleet start`` on lines from a pipe, with JSON on its standard output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "temporal_fleet", "start", "greeting", "-", "--output", "json"),
+        *arguments,
+        env=fleet_environment(
+            site, TEMPORAL_ADDRESS=server.client.service_client.config.target_host
+        ),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_start_command_when_terminated_prints_its_summary(
+    server: WorkflowEnvironment, greeting: Workload[Any, Any], tmp_path: Path
+) -> None:
+    """SIGTERM ends it as Ctrl-C does: what was started is told."""
+    async with starting(server, tmp_path / "site") as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b'{"name": "ann"}\n')
+        first = json.loads(await process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        rest = json.loads(await process.stdout.read())
+        code = await process.wait()
+
+    assert first["workflow_id"] == "greeting-ann"
+    assert rest["summary"]["started"] == 1
+    assert code == TERMINATED
+
+
+async def test_start_command_when_the_core_logs_prints_nothing_but_json(
+    server: WorkflowEnvironment, greeting: Workload[Any, Any], tmp_path: Path
+) -> None:
+    """What the SDK's core says about a large payload is on standard error."""
+    async with starting(server, tmp_path / "site") as process:
+        line = json.dumps({"name": "ann", "note": "x" * 600_000}).encode()
+        output, errors = await process.communicate(line)
+
+    assert [*map(json.loads, output.splitlines())][-1]["summary"]["started"] == 1
+    assert b"payloads" in errors
+
+
+async def test_start_command_with_a_failure_tells_its_causes(
+    server: WorkflowEnvironment, greeting: Workload[Any, Any], tmp_path: Path
+) -> None:
+    """The result of a workflow that failed holds the messages of all that led to it."""
+    async with (
+        working(server.client, greeting),
+        starting(server, tmp_path / "site", "--wait", "--timeout", "1m") as process,
+    ):
+        output, _ = await process.communicate(b'{"name": "ann", "wants": "failure"}')
+
+    assert (
+        json.loads(output.splitlines()[0])["result"]
+        == "AskedToFail: asked to fail: ValueError: no reason"
+    )
 
 
 async def test_start_all_of_the_same_lines_again_starts_nothing(
@@ -196,7 +300,7 @@ async def test_start_all_while_the_server_restarts_goes_on_afterwards(
     port = free_port()
     gate = asyncio.Event()
 
-    async def interrupted() -> AsyncIterator[bytes]:
+    async def interrupted() -> AsyncIterator[bytes | TooLong]:
         yield b'{"name": "before"}'
         await gate.wait()
         yield b'{"name": "after"}'

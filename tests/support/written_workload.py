@@ -26,7 +26,7 @@ class Greet:
     @workflow.run
     async def run(self, greeting: Greeting) -> Outcome:
         if greeting.wants == "failure":
-            raise ApplicationError("asked to fail", type="AskedToFail")
+            raise ApplicationError("asked to fail", type="AskedToFail") from ValueError("no reason")
         if greeting.wants == "nudge":
             await workflow.wait_condition(lambda: self.nudged)
         if greeting.wants == "time":
@@ -50,6 +50,7 @@ class Greeting(BaseModel):
     wants: Literal["state", "plain", "failure", "nudge", "time"] = "state"
     priority: int = Field(default=1, ge=1)
     follow_up: Literal["none", "error"] = "none"
+    note: str = ""
 
 
 class Outcome(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from array import array
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from temporal_fleet.client.calls import Pace
+from temporal_fleet.errors import FleetError
 from temporal_fleet.starting import LineResult, LineStatus, StartReport, read_lines
-from temporal_fleet.starting.lines import parse_line, quantile
+from temporal_fleet.starting.lines import LONGEST_LINE, TooLong, parse_line, quantile
 
 
 class Item(BaseModel):
@@ -143,3 +145,27 @@ async def test_read_lines_of_standard_input_yields_lines_before_its_end(
         rest = [line async for line in lines]
 
     assert (first, rest) == (b"first\n", [b"second"])
+
+
+async def test_read_lines_of_a_file_with_an_endless_line_keeps_the_others(tmp_path: Path) -> None:
+    """A line above the limit is counted instead of held; the longest that may be, and the next, are whole."""
+    longest, too_long = b"a" * (LONGEST_LINE - 1) + b"\n", b"b" * (3 * LONGEST_LINE) + b"\n"
+    file = tmp_path / "lines"
+    file.write_bytes(longest + too_long + b"next\n" + too_long[:-1])
+
+    assert [line async for line in read_lines(file)] == [
+        longest,
+        TooLong(3 * LONGEST_LINE + 1),
+        b"next\n",
+        TooLong(3 * LONGEST_LINE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/", "Is a directory"), ("/proc/self/mem", "Input/output error")]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file that always fails")
+async def test_read_lines_of_what_cannot_be_read_says_why(path: str, reason: str) -> None:
+    """An error of reading is told with the file and its reason, before or in the midst of it."""
+    with pytest.raises(FleetError, match=f"cannot read {path}: {reason}"):
+        await anext(read_lines(Path(path)))

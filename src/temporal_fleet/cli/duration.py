@@ -9,6 +9,7 @@ import click
 from typing_extensions import override
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -24,7 +25,7 @@ class DurationType(click.ParamType[timedelta]):
         """Return the duration."""
         if isinstance(value, timedelta):
             return value
-        text = f"{value}s" if str(value).isdecimal() else str(value)
+        text = f"{value}s" if _NUMBER.fullmatch(str(value)) else str(value)
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
             self.fail(f"{text!r} is no duration. Write it as 30s, 5m or 1h30m", param, ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from temporal_fleet.cli.command import Command, output_option, workload_argument
+from temporal_fleet.cli.duration import DURATION
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 
 _REJECTED_SHOWN = 20
 
+TERMINATED = 143
+"""Exit code after SIGTERM, as shells have it: 128 and the number of the signal."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     rate: float | None
     concurrency: int
     wait: bool
-    timeout: float | None
+    timeout: timedelta | None
     output: str
 
 
@@ -55,8 +60,8 @@ class _Options:
 @click.option("--wait", is_flag=True, help="Wait for the results and count the outcomes.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Longest wait for results after the last start, in seconds; with --wait.",
+    type=DURATION,
+    help="Longest wait for results after the last start; with --wait.",
 )
 @output_option
 def start(workload: str, file: str, **options: Any) -> int:
@@ -68,6 +73,8 @@ def start(workload: str, file: str, **options: Any) -> int:
 
     The exit code is 1 when a line was rejected or a workflow failed.
     """
+    import asyncio
+
     from temporal_fleet.cli.connecting import with_client
     from temporal_fleet.errors import ExitCode
     from temporal_fleet.starting import StartReport
@@ -79,11 +86,24 @@ def start(workload: str, file: str, **options: Any) -> int:
     loaded = load_workload(workload)
     path = None if file == "-" else Path(file)
     report = StartReport()
+    reached = False
+
+    async def use(client: Client) -> None:
+        nonlocal reached
+        reached = True
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await _run(client, loaded, path, wanted, report)
+
     try:
-        with_client(lambda client: _run(client, loaded, path, wanted, report))
+        with_client(use)
+    except asyncio.CancelledError:
+        return TERMINATED
     finally:
-        # After Ctrl-C or a lost server, too: what was started stays started.
-        _print_summary(report, wanted)
+        # After a signal or a lost server, too: what was started stays started.
+        if reached:
+            _print_summary(report, wanted)
     return ExitCode.OK if report.ok else ExitCode.CRASH
 
 
@@ -108,7 +128,7 @@ async def _run(
             rate=options.rate,
             concurrency=options.concurrency,
             wait=options.wait,
-            wait_timeout=timedelta(seconds=options.timeout) if options.timeout else None,
+            wait_timeout=options.timeout,
             on_line=_on_line(report, progress.update, options.output),
             report=report,
         )

@@ -53,6 +53,9 @@ HOPELESS = frozenset(
     }
 )
 """The server refuses us: every other call would be refused, too."""
+# Source: gRPC's limit on a message, 4 MiB unless the server sets another. It is told as
+# RESOURCE_EXHAUSTED, as a busy server is, and no later try can succeed.
+_TOO_LARGE = "larger than max"
 
 
 class PatientCalls:
@@ -98,7 +101,7 @@ class PatientCalls:
                 waited = time.monotonic() - began
                 if error.status in HOPELESS:
                     raise self.refused(error, what) from error
-                if error.status not in TRANSIENT:
+                if error.status not in TRANSIENT or _TOO_LARGE in error.message:
                     raise
                 if waited >= self._patience:
                     raise self._gone(error, what, waited) from error

@@ -10,8 +10,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from typing_extensions import override
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+LONGEST_LINE = 8 << 20
+"""Bytes a line may have: twice what a server takes in one call, and little enough to hold fifty of them."""
 
 BAD_OUTCOMES = frozenset(
     {"failed", "terminated", "timed out", "lost", "unreadable", "still running"}
@@ -31,6 +35,22 @@ class LineStatus(StrEnum):
     """The server refused it, or what follows its start failed."""
 
 
+@dataclass(frozen=True)
+class TooLong:
+    """Stands for a line that was not kept, as it is longer than :data:`LONGEST_LINE`."""
+
+    length: int
+    """Its bytes."""
+
+    @override
+    def __str__(self) -> str:
+        """Return why it is rejected."""
+        return (
+            f"the line is {self.length} bytes long, and {LONGEST_LINE} are the limit. Keep large data "
+            "elsewhere, and name its place in the line"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class LineResult:
     """What became of one line of the file."""
@@ -47,7 +67,7 @@ class LineResult:
     ``failed``, ``canceled``, ``terminated``, ``timed out``, ``lost``, ``unreadable`` (it ended, with a
     result that cannot be decrypted), ``still running``. None when nobody waited."""
     result: object = None
-    """What the workflow returned."""
+    """What the workflow returned; of one that failed, its failure and what caused that."""
     duration: timedelta | None = None
     """From its start to its end; None when nobody waited."""
 

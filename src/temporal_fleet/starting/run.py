@@ -20,12 +20,19 @@ from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.client.calls import Pace, PatientCalls, rpc_text
-from temporal_fleet.errors import ConnectionFailedError, DecryptionError, Problem, WorkloadError
+from temporal_fleet.errors import (
+    ConnectionFailedError,
+    DecryptionError,
+    FleetError,
+    Problem,
+    WorkloadError,
+)
 from temporal_fleet.starting.lines import (
     LineResult,
     LineStatus,
     ModelT,
     StartReport,
+    TooLong,
     parse_line,
 )
 from temporal_fleet.workload import WorkflowStart, Workload
@@ -44,7 +51,7 @@ _RESULTS_AT_ONCE = 200
 async def start_all(
     client: Client,
     workload: Workload[Any, Any],
-    lines: AsyncIterable[bytes],
+    lines: AsyncIterable[bytes | TooLong],
     *,
     task_queue: str | None = None,
     rate: float | None = None,
@@ -95,10 +102,11 @@ async def start_all(
             lines, pace=Pace(rate), concurrency=concurrency, wait_timeout=wait_timeout, wait=wait
         )
     except BaseExceptionGroup as group:
-        lost, _ = group.split(ConnectionFailedError)
-        if lost is None:
+        # A server that is lost, a file that cannot be read, or nobody left who reads our output.
+        told, _ = group.split((FleetError, OSError))
+        if told is None:
             raise
-        raise _first(lost) from None
+        raise _first(told) from None
     finally:
         starter.report.elapsed = timedelta(seconds=time.monotonic() - began)
     return starter.report
@@ -168,7 +176,7 @@ class _Starter(Generic[ModelT]):
 
     async def run(
         self,
-        lines: AsyncIterable[bytes],
+        lines: AsyncIterable[bytes | TooLong],
         *,
         pace: Pace,
         concurrency: int,
@@ -185,22 +193,22 @@ class _Starter(Generic[ModelT]):
                 self._to_await.put_nowait(None)
             if waiters:
                 _, late = await asyncio.wait(
-                    waiters, timeout=wait_timeout.total_seconds() if wait_timeout else None
+                    waiters, timeout=None if wait_timeout is None else wait_timeout.total_seconds()
                 )
                 for waiter in late:
                     waiter.cancel()
         self._give_up_waiting(wait_timeout)
 
     async def _start_lines(
-        self, lines: AsyncIterable[bytes], pace: Pace, concurrency: int, *, wait: bool
+        self, lines: AsyncIterable[bytes | TooLong], pace: Pace, concurrency: int, *, wait: bool
     ) -> None:
         slots = asyncio.Semaphore(concurrency)
         number = 0
         async with asyncio.TaskGroup() as starts:
             async for raw in lines:
                 number += 1
-                self.report.bytes_read += len(raw)
-                if not raw.strip():
+                self.report.bytes_read += raw.length if isinstance(raw, TooLong) else len(raw)
+                if isinstance(raw, bytes) and not raw.strip():
                     continue
                 self.report.lines += 1
                 prepared = self._prepare(number, raw)
@@ -211,15 +219,13 @@ class _Starter(Generic[ModelT]):
                 await asyncio.sleep(pace.reserve(time.monotonic()))
                 starts.create_task(self._start_line(number, *prepared, slots, wait=wait))
 
-    def _prepare(self, number: int, raw: bytes) -> tuple[ModelT, dict[str, Any]] | None:
+    def _prepare(self, number: int, raw: bytes | TooLong) -> tuple[ModelT, dict[str, Any]] | None:
         """Make the call for a line; a line that is no good is reported instead."""
-        model = parse_line(
-            raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, self._start.model
-        )
-        if isinstance(model, str):
-            self._finish(LineResult(line=number, status=LineStatus.REJECTED, reason=model))
-            return None
         try:
+            model = self._parse(number, raw)
+            if isinstance(model, str):
+                self._finish(LineResult(line=number, status=LineStatus.REJECTED, reason=model))
+                return None
             call = {
                 "id": self._start.workflow_id(model),
                 "arg": self._start.argument(model),
@@ -230,6 +236,13 @@ class _Starter(Generic[ModelT]):
             self._finish(LineResult(line=number, status=LineStatus.REJECTED, reason=reason))
             return None
         return model, call
+
+    def _parse(self, number: int, raw: bytes | TooLong) -> ModelT | str:
+        if isinstance(raw, TooLong):
+            return str(raw)
+        return parse_line(
+            raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, self._start.model
+        )
 
     def _attributes(self, model: ModelT) -> TypedSearchAttributes | None:
         if self._start.search_attributes is None:
@@ -335,11 +348,11 @@ class _Starter(Generic[ModelT]):
         try:
             result = await self._server.call(handle.result, f"get the result of {handle.id}")
         except WorkflowFailureError as error:
-            return _failure_name(error.cause), str(error.cause)
+            return _failure_name(error.cause), _told(error.cause)
         return _state_of(result), result
 
     def _give_up_waiting(self, timeout: timedelta | None) -> None:
-        if self._running and timeout:
+        if self._running and timeout is not None:
             log.warning(
                 "%d workflows still running when the wait timeout of %g s passed",
                 len(self._running),
@@ -367,6 +380,15 @@ def _failure_name(cause: BaseException) -> str:
         WorkflowTimeoutError: "timed out",
     }
     return next((name for kind, name in names.items() if isinstance(cause, kind)), "failed")
+
+
+def _told(error: BaseException) -> str:
+    """Return the messages of a failure and its causes: `Activity task failed` alone tells nothing."""
+    texts = [str(error)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        texts.append(str(error))
+    return ": ".join(texts)
 
 
 def _state_of(result: object) -> str:
