@@ -48,22 +48,6 @@ Argument: the root.
 {{- end -}}
 
 {{/*
-Entries of `env` from a map of variables to texts, numbers, booleans or sources. Names are quoted, since YAML takes
-some of them, such as N, for a boolean. Argument: the map.
-*/}}
-{{- define "temporal-fleet.env" -}}
-{{- range $name, $value := . }}
-{{- if kindIs "map" $value }}
-- name: {{ $name | quote }}
-  {{- toYaml $value | nindent 2 }}
-{{- else if not (kindIs "invalid" $value) }}
-- name: {{ $name | quote }}
-  value: {{ include "temporal-fleet.text" $value | quote }}
-{{- end }}
-{{- end }}
-{{- end -}}
-
-{{/*
 Specification of the pods of a build. Argument: a build.
 */}}
 {{- define "temporal-fleet.worker-pod" -}}
@@ -125,7 +109,7 @@ containers:
       - secretRef:
           name: {{ .name }}
       {{- end }}
-    {{- with include "temporal-fleet.env" $values.env }}
+    {{- with include "temporal-fleet.env" (merge (deepCopy $values.env) .referring) }}
     env:
       {{- . | trim | nindent 6 }}
     {{- end }}
@@ -303,7 +287,7 @@ containers:
       - {{ . | quote }}
       {{- end }}
     env:
-      {{- include "temporal-fleet.env" (mergeOverwrite (include "temporal-fleet.connection-env" $root | fromJson) (deepCopy $hooks.env)) | trim | nindent 6 }}
+      {{- include "temporal-fleet.env" (include "temporal-fleet.hook-variables" $root | fromJson) | trim | nindent 6 }}
     {{- with $hooks.envFrom }}
     envFrom:
       {{- toYaml . | nindent 6 }}
@@ -335,6 +319,13 @@ volumes:
   {{- with .volumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{/*
+Variables of the hooks, as JSON: of the connection, and given ones. Argument: the root.
+*/}}
+{{- define "temporal-fleet.hook-variables" -}}
+{{- mergeOverwrite (include "temporal-fleet.connection-env" . | fromJson) (deepCopy .Values.hooks.env) | toJson -}}
 {{- end -}}
 
 {{/*

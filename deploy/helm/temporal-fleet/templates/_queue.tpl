@@ -99,6 +99,7 @@ receives build, a dict of
   port                       health port
   repository, image          where its image is, without a registry, and the whole reference
   config                     variables of its ConfigMap
+  referring                  those that refer to others, which Kubernetes resolves in `env` only
 */}}
 {{- define "temporal-fleet.build" -}}
 {{- $root := .root -}}
@@ -149,7 +150,13 @@ receives build, a dict of
 {{- $names := dict "workload" $workload "queue" $queue.key "build" .key "buildId" $id "Template" $root.Template -}}
 {{- $_ = set $build "repository" (tpl ($values.image.repository | default "") $names) -}}
 {{- $_ = set $build "image" (include "temporal-fleet.image" (dict "image" $values.image "tag" $id "names" $names)) -}}
-{{- $_ = set $build "config" (include "temporal-fleet.config" $build | fromJson) -}}
+{{- $config := dict -}}
+{{- $referring := dict -}}
+{{- range $name, $text := include "temporal-fleet.config" $build | fromJson -}}
+{{- $_ = set (contains "$(" $text | ternary $referring $config) $name $text -}}
+{{- end -}}
+{{- $_ = set $build "config" $config -}}
+{{- $_ = set $build "referring" $referring -}}
 {{- $_ = set .into "build" $build -}}
 {{- end -}}
 

@@ -112,6 +112,9 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- include "temporal-fleet.problem" (list $fleet (printf "temporal.env.%s: this has a value of its own; use the keys of temporal for the connection, and settings for FLEET_ variables" $name)) -}}
 {{- end -}}
 {{- end -}}
+{{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" "temporal.env" "env" $values.temporal.env "cure" "put it into a Secret, and name that in queueDefaults.envFrom and hooks.envFrom, as [{secretRef: {name: <Secret>}}]") -}}
+{{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" "hooks.env" "env" $values.hooks.env "cure" "put it into a Secret, and write {valueFrom: {secretKeyRef: {name: <Secret>, key: <key>}}}") -}}
+{{- include "temporal-fleet.check-references" (dict "fleet" $fleet "at" "hooks" "place" "hooks.env" "env" (include "temporal-fleet.hook-variables" .root | fromJson) "others" list "envFrom" $values.hooks.envFrom) -}}
 {{- range $path, $image := dict "hooks.image" $values.hooks.image "temporal.devServer.image" $values.temporal.devServer.image -}}
 {{- include "temporal-fleet.check-image" (dict "fleet" $fleet "at" $path "image" $image "repository" (tpl $image.repository (dict "Template" $.root.Template))) -}}
 {{- end -}}
@@ -283,6 +286,9 @@ What concerns one build. Argument: a dict of fleet and build.
   "TEMPORAL_ADDRESS" "temporal.address"
   "TEMPORAL_NAMESPACE" "temporal.namespace"
 -}}
+{{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" (printf "%s: env" $at) "env" $values.env "cure" "put it into a Secret, and write {valueFrom: {secretKeyRef: {name: <Secret>, key: <key>}}}, or move it to secretEnv") -}}
+{{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" (printf "%s: settings" $at) "env" $values.settings "cure" "leave it out, and give its FLEET_ variable by a Secret in envFrom, or by secretEnv") -}}
+{{- include "temporal-fleet.check-references" (dict "fleet" $fleet "at" $at "place" "env" "env" (merge (deepCopy $values.env) $build.referring) "others" (list $build.config $values.secretEnv) "envFrom" $values.envFrom) -}}
 {{- $settings := dict -}}
 {{- range $name, $_ := $values.settings }}{{- $_ := set $settings (include "temporal-fleet.variable" $name) $name -}}{{- end -}}
 {{- range $map := list "env" "secretEnv" -}}

@@ -1,0 +1,93 @@
+{{/*
+Entries of `env` from a map of variables to texts, numbers, booleans or sources. Kubernetes resolves `$(NAME)` in a value
+only by what comes before it, so a variable comes after those that it refers to. Names are quoted, since YAML takes
+some of them, such as N, for a boolean. Argument: the map.
+*/}}
+{{- define "temporal-fleet.env" -}}
+{{- $variables := . -}}
+{{- $references := dict -}}
+{{- $left := list -}}
+{{- range $name, $value := $variables -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $left = append $left $name -}}
+{{- $_ := set $references $name (without (include "temporal-fleet.references" $value | fromJsonArray) $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range until (len $left) -}}
+{{- /* The first that waits for none; where all of them wait for each other, the first. */ -}}
+{{- $next := first $left -}}
+{{- $found := false -}}
+{{- range $name := $left -}}
+{{- $waits := false -}}
+{{- range get $references $name }}{{ if has . $left }}{{ $waits = true }}{{ end }}{{ end -}}
+{{- if not (or $found $waits) }}{{ $next = $name }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- $left = without $left $next -}}
+{{- $value := get $variables $next }}
+- name: {{ $next | quote }}
+{{- if kindIs "map" $value }}
+  {{- toYaml $value | nindent 2 }}
+{{- else }}
+  value: {{ include "temporal-fleet.text" $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Names of the variables that a value refers to as `$(NAME)`, as a JSON list; `$$(NAME)` is text. Argument: the value.
+*/}}
+{{- define "temporal-fleet.references" -}}
+{{- $names := list -}}
+{{- if kindIs "string" . -}}
+{{- range regexFindAll "\\$\\$|\\$\\([^()]+\\)" . -1 -}}
+{{- if hasPrefix "$(" . }}{{ $names = append $names (trimPrefix "$(" . | trimSuffix ")") }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
+{{/*
+Refuses references to variables that are not there, which Kubernetes would leave as they stand. What an envFrom brings
+is not known here. Argument: a dict of fleet, at, place (the values that the map comes from), env (the map), others
+(maps of variables that come before all of it), and envFrom.
+*/}}
+{{- define "temporal-fleet.check-references" -}}
+{{- $before := dict -}}
+{{- range .others }}{{ $before = merge $before . }}{{ end -}}
+{{- range $name, $value := .env -}}
+{{- range $wanted := include "temporal-fleet.references" $value | fromJsonArray -}}
+{{- $there := or (hasKey $before $wanted) (and (ne $wanted $name) (hasKey $.env $wanted)) (hasPrefix "KUBERNETES_" $wanted) -}}
+{{- if not (or $there $.envFrom) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s: the variable %s refers to $(%s), which is not set there, so it would be passed on as it stands; add it to %s, such as %s: {valueFrom: {fieldRef: {fieldPath: status.hostIP}}}, or write $$(%s) if this is not a reference" $.at $name $wanted $.place $wanted $wanted)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Refuses credentials where everybody who may read ConfigMaps, Deployments or Jobs could read them. Argument: a dict of
+fleet, at (the path of the map in messages), env (the map), and cure.
+*/}}
+{{- define "temporal-fleet.check-plain-text" -}}
+{{- range $name, $value := .env -}}
+{{- if and (include "temporal-fleet.is-credential" (list $name $value)) (not (kindIs "map" $value)) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s.%s: this is a credential, and whoever may read ConfigMaps, Deployments or Jobs could read it here; %s" $.at $name $.cure)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether a variable holds a credential, by its name or as a URL with a password: "true" or nothing. An empty value takes
+a header away, and the name of a file is no secret. Argument: a list of name and value.
+*/}}
+{{- define "temporal-fleet.is-credential" -}}
+{{- $name := first . | upper -}}
+{{- $value := kindIs "invalid" (last .) | ternary "" (toString (last .)) -}}
+{{- $header := regexMatch "^(OTEL_EXPORTER_OTLP_([A-Z]+_)?HEADERS|FLEET_TRACING_OTLP_HEADERS)$" $name -}}
+{{- $header = or $header (regexMatch "^TEMPORAL_GRPC_META_(.*[_-])?(AUTHORIZATION|AUTH|COOKIE|PASSWORD|SECRET|TOKEN|API[_-]?KEY|ACCESS[_-]KEY)([_-].*)?$" $name) -}}
+{{- $url := regexMatch "://[^/?#@\\s]*:[^/?#@\\s]+@" $value -}}
+{{- $proxy := and (hasSuffix "_PROXY" $name) (regexMatch "^[^/?#@\\s]*:[^/?#@\\s]+@" $value) -}}
+{{- if and $value (not (hasSuffix "_FILE" $name)) (or $header $url $proxy (eq $name "TEMPORAL_API_KEY")) -}}
+true
+{{- end -}}
+{{- end -}}
