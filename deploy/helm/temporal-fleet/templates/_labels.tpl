@@ -51,3 +51,18 @@ A Temporal name as the value of a label, which admits fewer characters.
 {{- define "temporal-fleet.label-value" -}}
 {{- regexReplaceAll "[^A-Za-z0-9_.-]" . "_" | trunc 63 | trimAll "-_." -}}
 {{- end -}}
+
+{{/*
+Refuses labels, and selectors of nodes, that Kubernetes would refuse halfway through an upgrade. Argument: a dict of
+fleet, at (the path of the map in messages) and labels.
+*/}}
+{{- define "temporal-fleet.check-labels" -}}
+{{- range $name, $value := .labels -}}
+{{- if not (regexMatch "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $name) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s: %q is not the name of a label; use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends, and perhaps a domain before it, such as example.com/team" $.at $name)) -}}
+{{- end -}}
+{{- if not (regexMatch "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$" (toString $value)) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s.%s is %q, which cannot be the value of a label; use at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends" $.at $name (toString $value))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -56,10 +56,10 @@ How workers are scraped. Argument: values of a monitor.
 {{- define "temporal-fleet.scrape" -}}
 path: /metrics
 {{- with .interval }}
-interval: {{ . }}
+interval: {{ . | quote }}
 {{- end }}
 {{- with .scrapeTimeout }}
-scrapeTimeout: {{ . }}
+scrapeTimeout: {{ . | quote }}
 {{- end }}
 {{- if .honorLabels }}
 honorLabels: true

@@ -7,7 +7,7 @@ Argument: the root.
 {{- if .secretName }}
 - name: tls-ca
   secret:
-    secretName: {{ .secretName }}
+    secretName: {{ .secretName | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -15,7 +15,7 @@ Argument: the root.
 {{- if .secretName }}
 - name: tls-client
   secret:
-    secretName: {{ .secretName }}
+    secretName: {{ .secretName | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -23,7 +23,7 @@ Argument: the root.
 {{- if .secretName }}
 - name: api-key
   secret:
-    secretName: {{ .secretName }}
+    secretName: {{ .secretName | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -54,8 +54,8 @@ Specification of the pods of a build. Argument: a build.
 {{- $build := . -}}
 {{- $root := .root -}}
 {{- $values := .values -}}
-serviceAccountName: {{ include "temporal-fleet.service-account" (dict "root" $root "queue" .queue "serviceAccount" $values.serviceAccount) }}
-automountServiceAccountToken: false
+serviceAccountName: {{ include "temporal-fleet.service-account" (dict "root" $root "queue" .queue "serviceAccount" $values.serviceAccount) | quote }}
+automountServiceAccountToken: {{ $values.serviceAccount.automountToken | default false }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .grace }}
 {{- with include "temporal-fleet.whole" (list $values.podSecurityContext "temporal-fleet.pod-security") }}
@@ -67,10 +67,10 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector:
@@ -94,20 +94,20 @@ initContainers:
 {{- end }}
 containers:
   - name: worker
-    image: {{ .image }}
+    image: {{ .image | quote }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
     args:
       - worker
       - {{ .workload | quote }}
     envFrom:
       - configMapRef:
-          name: {{ .name }}
+          name: {{ .name | quote }}
       {{- with $values.envFrom }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
       {{- if $values.secretEnv }}
       - secretRef:
-          name: {{ .name }}
+          name: {{ .name | quote }}
       {{- end }}
     {{- with include "temporal-fleet.env" (merge (deepCopy $values.env) .referring) }}
     env:
@@ -142,6 +142,11 @@ containers:
         mountPath: /etc/fleet/secrets
         readOnly: true
       {{- end }}
+      {{- if $values.serviceAccount.tokens }}
+      - name: tokens
+        mountPath: /etc/fleet/tokens
+        readOnly: true
+      {{- end }}
       {{- with $values.volumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -151,7 +156,7 @@ containers:
 volumes:
   - name: tmp
     emptyDir:
-      sizeLimit: {{ $values.tmp.sizeLimit }}
+      sizeLimit: {{ include "temporal-fleet.text" $values.tmp.sizeLimit | quote }}
       {{- with $values.tmp.medium }}
       medium: {{ . }}
       {{- end }}
@@ -161,7 +166,7 @@ volumes:
   {{- with $root.Values.temporal.codec.secretName }}
   - name: codec-keys
     secret:
-      secretName: {{ . }}
+      secretName: {{ . | quote }}
       defaultMode: 0440
   {{- end }}
   {{- with $values.secretFiles }}
@@ -171,11 +176,23 @@ volumes:
       sources:
         {{- range . }}
         - secret:
-            name: {{ .secretName }}
+            name: {{ .secretName | quote }}
             {{- with .items }}
             items:
               {{- toYaml . | nindent 14 }}
             {{- end }}
+        {{- end }}
+  {{- end }}
+  {{- with $values.serviceAccount.tokens }}
+  - name: tokens
+    projected:
+      defaultMode: 0440
+      sources:
+        {{- range . }}
+        - serviceAccountToken:
+            audience: {{ .audience | quote }}
+            expirationSeconds: {{ .expirationSeconds | default 3600 | int }}
+            path: {{ .path | quote }}
         {{- end }}
   {{- end }}
   {{- with $values.volumes }}
@@ -256,7 +273,7 @@ Specification of a pod that runs `fleet` once. Argument: a dict of
 {{- $root := .root -}}
 {{- $hooks := $root.Values.hooks -}}
 restartPolicy: Never
-serviceAccountName: {{ .serviceAccount }}
+serviceAccountName: {{ .serviceAccount | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "temporal-fleet.whole" (list $hooks.podSecurityContext "temporal-fleet.pod-security") }}
@@ -276,11 +293,11 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $hooks.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 containers:
-  - name: {{ .name }}
-    image: {{ include "temporal-fleet.hook-image" (dict "root" $root "fleet" .fleet) }}
+  - name: {{ .name | quote }}
+    image: {{ include "temporal-fleet.hook-image" (dict "root" $root "fleet" .fleet) | quote }}
     imagePullPolicy: {{ $hooks.image.pullPolicy }}
     args:
       {{- range .args }}

@@ -34,8 +34,8 @@ Metadata of what Helm runs or needs for it. It stays when it fails, so that its 
 Argument: a dict of root, name, events and weight; prints for a Job.
 */}}
 {{- define "temporal-fleet.hook-metadata" -}}
-name: {{ include "temporal-fleet.name" (list .root .name) }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ include "temporal-fleet.name" (list .root .name) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "temporal-fleet.labels" (dict "root" .root "component" "hooks") | nindent 2 }}
 annotations:
@@ -62,7 +62,7 @@ podFailurePolicy:
   rules:
     - action: FailJob
       onExitCodes:
-        containerName: {{ .name }}
+        containerName: {{ .name | quote }}
         operator: In
         values: [1, 2, 3]
 template:

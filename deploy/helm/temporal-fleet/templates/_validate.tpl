@@ -114,6 +114,12 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- end -}}
 {{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" "temporal.env" "env" $values.temporal.env "cure" "put it into a Secret, and name that in queueDefaults.envFrom and hooks.envFrom, as [{secretRef: {name: <Secret>}}]") -}}
 {{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" "hooks.env" "env" $values.hooks.env "cure" "put it into a Secret, and write {valueFrom: {secretKeyRef: {name: <Secret>, key: <key>}}}") -}}
+{{- range $at, $variables := dict "temporal.env" $values.temporal.env "hooks.env" $values.hooks.env -}}
+{{- include "temporal-fleet.check-numbers" (dict "fleet" $fleet "at" $at "env" $variables) -}}
+{{- end -}}
+{{- range $at, $labels := dict "commonLabels" $values.commonLabels "hooks.nodeSelector" $values.hooks.nodeSelector -}}
+{{- include "temporal-fleet.check-labels" (dict "fleet" $fleet "at" $at "labels" $labels) -}}
+{{- end -}}
 {{- include "temporal-fleet.check-references" (dict "fleet" $fleet "at" "hooks" "place" "hooks.env" "env" (include "temporal-fleet.hook-variables" .root | fromJson) "others" list "envFrom" $values.hooks.envFrom) -}}
 {{- range $path, $image := dict "hooks.image" $values.hooks.image "temporal.devServer.image" $values.temporal.devServer.image -}}
 {{- include "temporal-fleet.check-image" (dict "fleet" $fleet "at" $path "image" $image "repository" (tpl $image.repository (dict "Template" $.root.Template))) -}}
@@ -288,6 +294,12 @@ What concerns one build. Argument: a dict of fleet and build.
 -}}
 {{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" (printf "%s: env" $at) "env" $values.env "cure" "put it into a Secret, and write {valueFrom: {secretKeyRef: {name: <Secret>, key: <key>}}}, or move it to secretEnv") -}}
 {{- include "temporal-fleet.check-plain-text" (dict "fleet" $fleet "at" (printf "%s: settings" $at) "env" $values.settings "cure" "leave it out, and give its FLEET_ variable by a Secret in envFrom, or by secretEnv") -}}
+{{- range $map := list "env" "secretEnv" "settings" -}}
+{{- include "temporal-fleet.check-numbers" (dict "fleet" $fleet "at" (printf "%s: %s" $at $map) "env" (get $values $map)) -}}
+{{- end -}}
+{{- range $map := list "podLabels" "nodeSelector" -}}
+{{- include "temporal-fleet.check-labels" (dict "fleet" $fleet "at" (printf "%s: %s" $at $map) "labels" (get $values $map)) -}}
+{{- end -}}
 {{- include "temporal-fleet.check-references" (dict "fleet" $fleet "at" $at "place" "env" "env" (merge (deepCopy $values.env) $build.referring) "others" (list $build.config $values.secretEnv) "envFrom" $values.envFrom) -}}
 {{- $settings := dict -}}
 {{- range $name, $_ := $values.settings }}{{- $_ := set $settings (include "temporal-fleet.variable" $name) $name -}}{{- end -}}

@@ -91,3 +91,15 @@ a header away, and the name of a file is no secret. Argument: a list of name and
 true
 {{- end -}}
 {{- end -}}
+
+{{/*
+Refuses numbers of so many digits that YAML changes the last ones. Argument: a dict of fleet, at (the path of the map
+in messages) and env (the map).
+*/}}
+{{- define "temporal-fleet.check-numbers" -}}
+{{- range $name, $value := .env -}}
+{{- if and (or (kindIs "float64" $value) (kindIs "int64" $value)) (gt (maxf (float64 $value) (mulf -1.0 (float64 $value))) 9007199254740991.0) -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s.%s: this number has more digits than YAML keeps, so its last ones would change; write it in quotes" $.at $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
