@@ -1,7 +1,8 @@
 {{/*
 Computes everything that templates need to know of the task queues and builds, and refuses values that contradict
 each other, all at once. Argument: a dict of root and into, a dict that receives
-  queues   list of: key, values, deployment, workload, current, ramping, percentage, builds
+  queues   list of: key, values, deployment, workload, current, ramping, percentage, builds, and with: the first queue
+           with the same Worker Deployment and task queue, if there is one before
   builds   the builds of all of them: see temporal-fleet.build
 */}}
 {{- define "temporal-fleet.fleet" -}}
@@ -66,8 +67,14 @@ Adds one task queue to the fleet. Argument: a dict of root, fleet, key and own, 
 {{- if and (not $current) (eq (len $builds) 1) -}}
 {{- $current = keys $builds | first -}}
 {{- end -}}
+{{- $with := dict -}}
+{{- range $other := $fleet.queues -}}
+{{- $same := and (eq .deployment ($values.deploymentName | default $key)) (eq .values.taskQueue $values.taskQueue) -}}
+{{- if and $same $values.taskQueue (not $with) }}{{ $with = $other }}{{ end -}}
+{{- end -}}
 {{- $queue := dict
   "key" $key
+  "with" $with
   "values" $values
   "deployment" ($values.deploymentName | default $key)
   "workload" ($values.workload | default $key)

@@ -1,11 +1,13 @@
 {{/*
-What `fleet rollout` reads: the server, and builds and routing of every task queue, as JSON. Without an address, which
+What `fleet rollout` reads: the server, and builds and routing of every task queue, as JSON. Queues that share a Worker
+Deployment have one routing, under the key of the first. Without an address, which
 a release without task queues need not have, there is no server to name. Argument: a dict of root, fleet, and polled:
 whether to leave out builds that may have no workers.
 */}}
 {{- define "temporal-fleet.routing" -}}
 {{- $queues := dict -}}
 {{- range $queue := .fleet.queues -}}
+{{- if not .with -}}
 {{- $builds := dict -}}
 {{- range $queue.builds -}}
 {{- if or (not $.polled) (gt (int .floor) 0) -}}
@@ -21,6 +23,7 @@ whether to leave out builds that may have no workers.
 -}}
 {{- with $queue.values.taskQueue }}{{ $_ := set $entry "taskQueue" . }}{{ end -}}
 {{- $_ := set $queues $queue.key $entry -}}
+{{- end -}}
 {{- end -}}
 {{- $routing := dict "apiVersion" "temporal-fleet/v1" "release" .root.Release.Name "queues" $queues -}}
 {{- with include "temporal-fleet.address" .root -}}

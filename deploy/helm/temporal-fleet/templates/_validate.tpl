@@ -80,8 +80,12 @@ What concerns the release as a whole. Argument: a dict of root and fleet.
 {{- end -}}
 {{- $deployments := dict -}}
 {{- range $queue := $fleet.queues -}}
+{{- if $queue.with -}}
+{{- include "temporal-fleet.check-shared" (dict "fleet" $fleet "queue" $queue) -}}
+{{- else -}}
 {{- with get $deployments $queue.deployment -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': deploymentName '%s' is also that of queue '%s'; two task queues with routing of their own need two Worker Deployments" $queue.key $queue.deployment .)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': deploymentName '%s' is also that of queue '%s'; two task queues with routing of their own need two Worker Deployments. Two kinds of workers of one task queue share one: give both the same taskQueue" $queue.key $queue.deployment .)) -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $deployments $queue.deployment $queue.key -}}
 {{- end -}}
@@ -145,12 +149,36 @@ declares it. Unversioned builds take no part in routing. Argument: the fleet.
 {{- range $build := .builds -}}
 {{- if .versioned -}}
 {{- $polled := .values.taskQueue | empty | ternary (printf "the task queue of workload '%s'" .workload) (printf "task queue '%s'" .values.taskQueue) -}}
-{{- $owner := get $owners $polled | default .queue -}}
-{{- $problem := printf "queue '%s': it polls %s, as queue '%s' does; Temporal routes a task queue by one Worker Deployment only, so one of them would get nothing. Make them builds of one queue, or give each a taskQueue of its own" .queue $polled $owner -}}
-{{- if not (or (eq $owner .queue) (has $problem $fleet.problems)) -}}
+{{- $owner := get $owners $polled | default . -}}
+{{- $problem := printf "queue '%s': it polls %s, as queue '%s' does; Temporal routes a task queue by one Worker Deployment only, so one of them would get nothing. Make them builds of one queue, or give each a taskQueue of its own. Where one runs the workflows and the other the activities, give both the same deploymentName and taskQueue" .queue $polled $owner.queue -}}
+{{- if not (or (eq $owner.queue .queue) (eq $owner.deployment .deployment) (has $problem $fleet.problems)) -}}
 {{- include "temporal-fleet.problem" (list $fleet $problem) -}}
 {{- end -}}
 {{- $_ := set $owners $polled $owner -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Whether a queue has the same builds and routing as the one whose Worker Deployment it shares: the server knows both by
+one name, and so their builds by one build ID. Argument: a dict of fleet and queue.
+*/}}
+{{- define "temporal-fleet.check-shared" -}}
+{{- $shown := list -}}
+{{- range $queue := list .queue .queue.with -}}
+{{- $builds := dict -}}
+{{- range .builds }}{{- $_ := set $builds .key (dict "buildId" .id "versioned" .versioned) -}}{{- end -}}
+{{- $shown = append $shown (dict
+  "builds" (toJson $builds)
+  "routing" (toJson (dict "current" .current "ramping" .ramping "percentage" .percentage))
+  "rollout" (toJson (pick .values.rollout "mode" "allowRampDown"))
+) -}}
+{{- end -}}
+{{- range $part := list "builds" "routing" "rollout" -}}
+{{- $own := get (first $shown) $part -}}
+{{- $other := get (last $shown) $part -}}
+{{- if ne $own $other -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "queue '%s': %s is %s, but %s in queue '%s', which has the same deploymentName '%s' and task queue '%s'; workers that share a Worker Deployment are routed together, so make both the same" $.queue.key $part $own $other $.queue.with.key $.queue.deployment $.queue.values.taskQueue)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
