@@ -20,7 +20,7 @@ from temporal_fleet.client.connection import (
 )
 from temporal_fleet.client.connection_failure import CredentialError, cause_of, reason_of
 from temporal_fleet.errors import ConnectionFailedError
-from temporal_fleet.settings import TemporalSettings
+from temporal_fleet.settings import Settings, TemporalSettings
 
 TRANSPORT = "Failed client connect: Server connection error: tonic::transport::Error(Transport, "
 CALL = "Failed client connect: `get_system_info` call error after connection: Status { code: "
@@ -163,7 +163,7 @@ def test_client_arguments_follow_the_temporal_settings() -> None:
         grpc_meta={"team": "fleet"},
     )
 
-    assert client_arguments(temporal) == {
+    assert client_arguments(Settings(temporal=temporal)) == {
         "target_host": "temporal.example.com:7233",
         "namespace": "shop",
         "api_key": "hunter2",

@@ -25,7 +25,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ListName
 from temporalio.client import Client, Interceptor
 from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import HttpConnectProxyConfig, RPCError, RPCStatusCode, TLSConfig
 
 from temporal_fleet.client.connection_failure import CredentialError, cause_of, reason_of
 from temporal_fleet.errors import ConnectionFailedError
@@ -133,7 +133,7 @@ class Connector:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 return await Client.connect(
-                    **client_arguments(self.settings.temporal),
+                    **client_arguments(self.settings),
                     runtime=self.runtime,
                     identity=self.identity,
                     data_converter=self.data_converter,
@@ -148,16 +148,19 @@ class Connector:
         self, error: Exception, attempts: int, seconds: float, *, final: bool
     ) -> ConnectionFailedError:
         temporal = self.settings.temporal
+        proxy = self.settings.connection.proxy_for(temporal.address)
         text = (
             f"cannot connect to Temporal at {temporal.address} (namespace {temporal.namespace!r}, "
-            f"{'with' if temporal.uses_tls else 'without'} TLS, {credential_name(temporal)}): "
-            f"{reason_of(error)}. "
+            f"{'with' if temporal.uses_tls else 'without'} TLS, {credential_name(temporal)}"
+            f"{f', through the proxy {proxy.address}' if proxy else ''}): {reason_of(error)}. "
         )
         cause = cause_of(error)
         if cause is not None:
             text += f"{cause.cure}. "
         elif isinstance(error, TimeoutError):
             text += "Check TEMPORAL_ADDRESS, network policies and firewalls. "
+        if proxy:
+            text += "Check the proxy too (HTTPS_PROXY), or name the server in NO_PROXY. "
         if final:
             return ConnectionFailedError(f"{text}Trying again would not help")
         deadline = self.settings.connection.deadline.total_seconds()
@@ -167,19 +170,27 @@ class Connector:
         )
 
 
-def client_arguments(temporal: TemporalSettings) -> dict[str, Any]:
+def client_arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of ``Client.connect`` that settings and credential files give now.
 
     Raises:
         CredentialError: A credential cannot be read or used.
     """
-    return {
+    temporal = settings.temporal
+    arguments: dict[str, Any] = {
         "target_host": temporal.address,
         "namespace": temporal.namespace,
         "api_key": read_api_key(temporal),
         "tls": read_tls(temporal),
         "rpc_metadata": dict(temporal.grpc_meta),
     }
+    if proxy := settings.connection.proxy_for(temporal.address):
+        arguments["http_connect_proxy_config"] = HttpConnectProxyConfig(
+            target_host=proxy.address, basic_auth=proxy.basic_auth
+        )
+        # The proxy resolves the name; the SDK would warn that it does not balance then.
+        arguments["dns_load_balancing_config"] = None
+    return arguments
 
 
 def read_api_key(temporal: TemporalSettings) -> str | None:

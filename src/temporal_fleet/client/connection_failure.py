@@ -28,6 +28,21 @@ class Cause:
 
 _CAUSES = (
     Cause(
+        "CONNECT call failed with status: 407",
+        "the proxy does not accept our user and password, or wants some (407)",
+        "Write them into HTTPS_PROXY: http://user:password@host:port",
+    ),
+    Cause(
+        "CONNECT call failed",
+        "the proxy does not connect us to that address",
+        "Allow it in the proxy",
+    ),
+    Cause(
+        "invalid HTTP version parsed",
+        "what answers as the proxy does not speak HTTP",
+        "Set HTTPS_PROXY to an HTTP proxy that permits CONNECT",
+    ),
+    Cause(
         "UnknownIssuer",
         "the server's certificate is not signed by an authority that we trust",
         "Set TEMPORAL_TLS_SERVER_CA_CERT_PATH to the authority of the server",
@@ -114,6 +129,11 @@ _CAUSES = (
         "Connection refused",
         "connection refused: nothing listens there",
         "Check TEMPORAL_ADDRESS and whether the server runs",
+    ),
+    Cause(
+        "failed to lookup address",
+        "DNS: the host name cannot be resolved",
+        "Check TEMPORAL_ADDRESS",
     ),
     Cause("dns error", "DNS: the host name cannot be resolved", "Check TEMPORAL_ADDRESS"),
     Cause("invalid target URL", "the address is invalid", "Check TEMPORAL_ADDRESS", final=True),

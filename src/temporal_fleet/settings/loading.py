@@ -26,17 +26,19 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 _ELSEWHERE = {
-    "deployment.name": "TEMPORAL_DEPLOYMENT_NAME",
-    "deployment.build_id": "TEMPORAL_WORKER_BUILD_ID",
-    "tracing.otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "tracing.otlp_headers": "OTEL_EXPORTER_OTLP_HEADERS",
-    "tracing.sample_ratio": "OTEL_TRACES_SAMPLER_ARG",
-    "tracing.service_name": "OTEL_SERVICE_NAME",
+    "connection.https_proxy": ("HTTPS_PROXY", "https_proxy"),
+    "connection.no_proxy": ("NO_PROXY", "no_proxy"),
+    "deployment.name": ("TEMPORAL_DEPLOYMENT_NAME",),
+    "deployment.build_id": ("TEMPORAL_WORKER_BUILD_ID",),
+    "tracing.otlp_endpoint": ("OTEL_EXPORTER_OTLP_ENDPOINT",),
+    "tracing.otlp_headers": ("OTEL_EXPORTER_OTLP_HEADERS",),
+    "tracing.sample_ratio": ("OTEL_TRACES_SAMPLER_ARG",),
+    "tracing.service_name": ("OTEL_SERVICE_NAME",),
 }
-"""Standard variables that are read where ours is not set.
+"""Standard variables that are read where ours is not set; the first that is set counts.
 
-Source: https://github.com/temporalio/temporal-worker-controller (the first two are injected by
-it) and https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+Source: https://github.com/temporalio/temporal-worker-controller (those of deployments are
+injected by it) and https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
 
@@ -58,7 +60,7 @@ def load_settings(
 
     For each setting the first of these counts: its variable; the file that the variable with
     ``_FILE`` appended names; a file of its name in the directory FLEET_SECRETS_DIR; for the
-    connection, the TOML profile; for some, a standard variable (OTEL_*, TEMPORAL_WORKER_BUILD_ID);
+    connection, the TOML profile; for some, a standard variable (HTTPS_PROXY, OTEL_*, TEMPORAL_WORKER_BUILD_ID);
     the default. A variable that is empty counts as not set.
 
     Args:
@@ -77,7 +79,7 @@ def load_settings(
     found = find_server_settings(sources)
     for field in fields.values():
         if not field.path.startswith("temporal."):
-            _add(found, field, sources, _ELSEWHERE.get(field.path))
+            _add(found, field, sources, _ELSEWHERE.get(field.path, ()))
     provenance = {path: found[path].source if path in found else "default" for path in fields}
     if "concurrency.processes" not in found:
         derived = _derive_processes(root)
@@ -125,15 +127,19 @@ def _derive_processes(root: Path) -> Found:
 
 
 def _add(
-    found: dict[str, Found], field: SettingField, sources: Sources, elsewhere: str | None = None
+    found: dict[str, Found],
+    field: SettingField,
+    sources: Sources,
+    elsewhere: tuple[str, ...] = (),
 ) -> None:
     """Look one setting up and interpret its text as far as pydantic does not."""
     hit = sources.find(field.env)
     if hit is None and field.extra.get("empty") == "none" and sources.is_empty(field.env):
         found[field.path] = Found(None, field.env)
         return
-    if hit is None and elsewhere is not None:
-        hit = _find_elsewhere(elsewhere, sources)
+    if hit is None:
+        hits = (_find_elsewhere(name, sources) for name in elsewhere)
+        hit = next((each for each in hits if each is not None), None)
     if hit is not None:
         found[field.path] = Found(_interpret(field, hit, sources.problems), hit.source, hit.file)
 

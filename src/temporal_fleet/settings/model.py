@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from temporal_fleet.settings.codec import CodecSettings
 from temporal_fleet.settings.observability import LogSettings, MetricsSettings, TracingSettings
+from temporal_fleet.settings.proxy import Proxy, goes_direct, parse_proxy
 from temporal_fleet.settings.rules import BrokenRule, Group, raise_broken_rules, seconds
 from temporal_fleet.settings.server import TemporalSettings
 
@@ -31,6 +33,22 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def _attempt_timeout_default(values: dict[str, timedelta]) -> timedelta:
     return min(timedelta(seconds=10), values.get("deadline", timedelta.max))
+
+
+def _check_proxy(url: SecretStr) -> SecretStr:
+    try:
+        parse_proxy(url.get_secret_value())
+    except ValueError as error:
+        raise PydanticCustomError(
+            "proxy",
+            "{reason}",
+            {
+                "reason": str(error),
+                "cure": "Use http://host:port or http://user:password@host:port, with the signs :/?#@% "
+                "of a password written as in URLs, such as %40 for @.",
+            },
+        ) from None
+    return url
 
 
 class ConnectionSettings(Group):
@@ -58,6 +76,22 @@ class ConnectionSettings(Group):
     probe_interval: PositiveDuration = timedelta(seconds=10)
     """How often the server is asked whether it accepts us and sees our pollers; decides
     readiness."""
+    https_proxy: Annotated[SecretStr, AfterValidator(_check_proxy)] | None = Field(
+        default=None, repr=False, json_schema_extra={"empty": "none"}
+    )
+    """HTTP proxy through which Temporal is reached, with TLS and without, such as
+    `http://user:password@proxy:3128`; None = no proxy. HTTPS_PROXY or https_proxy is read when this
+    is not set; set to nothing, there is no proxy."""
+    no_proxy: str | None = Field(default=None, json_schema_extra={"empty": "none"})
+    """Servers that are reached without the proxy, separated by commas: domains (with all names under
+    them), IP addresses, networks such as `10.0.0.0/8`, or `*`; a port may follow. This machine
+    itself always is. NO_PROXY or no_proxy is read when this is not set; None = no others."""
+
+    def proxy_for(self, address: str) -> Proxy | None:
+        """Return the proxy through which *address* is reached; None = without any."""
+        if self.https_proxy is None or goes_direct(address, self.no_proxy):
+            return None
+        return parse_proxy(self.https_proxy.get_secret_value())
 
     @override
     def broken_rules(self) -> Iterator[BrokenRule]:

@@ -35,7 +35,7 @@ A worker is configured by environment variables and files; this page lists every
    `TEMPORAL_API_KEY_FILE=/run/secrets/key`;
 3. a file in the directory `FLEET_SECRETS_DIR`, named like the variable in upper or lower case;
 4. for the connection, the profile in Temporal's TOML file;
-5. for some, a standard variable of OpenTelemetry or of the Temporal Worker Controller, named below;
+5. for some, a standard variable (of proxies, of OpenTelemetry, of the Temporal Worker Controller), named below;
 6. the default.
 
 Setting both a variable and its `_FILE` is an error. So are an unknown `FLEET_` variable, a file

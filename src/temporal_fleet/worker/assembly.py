@@ -147,9 +147,11 @@ class Assembly:
         )
         client = await connector.connect()
         await check_namespace(client)
+        proxy = self.settings.connection.proxy_for(self.settings.temporal.address)
         log.info(
             "connected",
             address=self.settings.temporal.address,
+            proxy=proxy.address if proxy else "none",
             namespace=client.namespace,
             tls=self.settings.temporal.uses_tls,
             identity=self.identity,
