@@ -343,6 +343,29 @@ async def test_call_cancelled_while_waiting_uses_no_child(
     assert pool.restarts == 0
 
 
+async def test_draining_pool_gives_waiting_calls_back_and_lets_running_ones_end(
+    pool: ProcessPool, tmp_path: Path
+) -> None:
+    """No computation begins late in a stopping worker; the one that runs ends in its own time."""
+    first = asyncio.create_task(cpu_sample.compute(str(tmp_path), 0.5))
+    await until(lambda: pool.in_use)
+    environment = activity_environment()
+    second = asyncio.create_task(environment.run(cpu_sample.compute, str(tmp_path), 60))
+    await until(lambda: pool.waiting)
+    pool.drain()
+
+    with pytest.raises(ApplicationError, match="no process was free") as given_back:
+        await second
+    assert given_back.value.type == "WorkerShutdown"
+    assert not given_back.value.non_retryable
+    with pytest.raises(PoolClosedError, match="no process was free"):
+        await cpu_sample.compute(str(tmp_path), 60)
+    assert not first.done()
+    assert await first == pool.pids[0]
+    assert await cpu_sample.compute(str(tmp_path), 0) == pool.pids[0], "a free process may begin"
+    assert pool.waiting == 0
+
+
 async def test_start_to_close_timeout_stops_the_child(pool: ProcessPool, tmp_path: Path) -> None:
     """Work that the server no longer waits for is stopped, and the log says so."""
     environment = activity_environment(start_to_close=timedelta(seconds=0.3))

@@ -139,7 +139,9 @@ def test_watched_pools_are_read_at_each_scrape(metrics: Metrics) -> None:
     """Pool metrics are what the pools say at that moment."""
     in_use = [3]
     metrics.watch_thread_pool(size=lambda: 10, in_use=lambda: in_use[0])
-    metrics.watch_process_pool(size=lambda: 2, in_use=lambda: 1, restarts=lambda: 4)
+    metrics.watch_process_pool(
+        size=lambda: 2, in_use=lambda: 1, waiting=lambda: 5, restarts=lambda: 4
+    )
     metrics.watch_drain(lambda: 1.5)
     assert value(metrics, "fleet_thread_pool_in_use") == 3
 
@@ -172,7 +174,9 @@ def test_render_has_metrics_of_process_and_of_workloads(metrics: Metrics) -> Non
 def test_every_declared_family_is_exposed(metrics: Metrics) -> None:
     """The tables behind the reference and the exposition are the same."""
     metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0)
-    metrics.watch_process_pool(size=lambda: 1, in_use=lambda: 0, restarts=lambda: 0)
+    metrics.watch_process_pool(
+        size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0, restarts=lambda: 0
+    )
 
     text = metrics.render().decode()
 
@@ -291,7 +295,9 @@ def test_all_metrics_together_pass_promtool(metrics: Metrics) -> None:
     metrics.activity_finished("charge", "completed", 0.5)
     metrics.loop_lag(0.1)
     metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0)
-    metrics.watch_process_pool(size=lambda: 1, in_use=lambda: 0, restarts=lambda: 0)
+    metrics.watch_process_pool(
+        size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0, restarts=lambda: 0
+    )
     runtime, port = build_runtime(Settings(), workload="orders")
     counter = runtime.metric_meter.create_counter("temporal_workflow_completed", "Completed.")
     counter.add(1, {"workflow_type": "Order", "task_queue": "orders", "namespace": "default"})

@@ -38,6 +38,20 @@ def test_fixed_slots_are_those_of_the_settings() -> None:
     assert "tuner" not in found
 
 
+@pytest.mark.parametrize("tuner", ["fixed", "resource"])
+def test_worker_that_only_computes_has_a_slot_for_each_process(tuner: Any) -> None:
+    """What no process can begin is not accepted, whichever way slots are given out."""
+    settings = Settings(concurrency=ConcurrencySettings(processes=3, tuner=tuner))
+    found = worker_options(settings, deployment_name="shop", only_cpu_bound=True)
+
+    if tuner == "fixed":
+        assert found["max_concurrent_activities"] == 3
+        assert found["max_concurrent_local_activities"] == 100
+    else:
+        supplier = found["tuner"]._get_activity_task_slot_supplier()
+        assert supplier.slot_config.maximum_slots == 3
+
+
 def test_resource_tuner_takes_the_place_of_fixed_slots() -> None:
     """The SDK refuses a tuner beside fixed numbers, so there is one or the other."""
     found = options(concurrency=ConcurrencySettings(tuner="resource"))

@@ -78,6 +78,8 @@ class ProcessPool:
         self._idle: asyncio.LifoQueue[ChildProcess | None] = asyncio.LifoQueue()
         self._replacements: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._draining = False
         self._closing = False
         self.restarts = 0
         """Children started in place of one that died or was stopped."""
@@ -91,6 +93,11 @@ class ProcessPool:
     def in_use(self) -> int:
         """Number of children that run a call now."""
         return len(self._busy)
+
+    @property
+    def waiting(self) -> int:
+        """Number of calls that wait for a free child now."""
+        return self._waiting
 
     @property
     def pids(self) -> list[int]:
@@ -172,6 +179,18 @@ class ProcessPool:
         self._idle.put_nowait(child)
         return _result(answer, f"{module}.{name}")
 
+    def drain(self) -> None:
+        """Fail calls that wait for a child, now and from now on; those that run go on. Idempotent.
+
+        A stopping worker must not begin a computation that would be killed soon: whoever has a free
+        process begins it anew.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        for _ in range(self._waiting):
+            self._idle.put_nowait(None)
+
     async def close(self, timeout: timedelta = CLOSE_TIMEOUT) -> None:
         """Stop all children: busy ones are killed, idle ones have *timeout* to end; idempotent."""
         self._closing = True
@@ -211,12 +230,23 @@ class ProcessPool:
 
     async def _free_child(self) -> ChildProcess:
         while True:
-            child = await self._idle.get()
+            child = await self._next_idle()
             if child is None:
-                self._idle.put_nowait(None)  # for the next one who waits
-                raise PoolClosedError("the process pool is closed")
+                if self._closing:
+                    self._idle.put_nowait(None)  # for the next one who waits
+                    raise PoolClosedError("the process pool is closed")
+                raise PoolClosedError("no process was free to begin the call")
             if not child.ended.done():
                 return child
+
+    async def _next_idle(self) -> ChildProcess | None:
+        if self._draining:
+            return None if self._idle.empty() else self._idle.get_nowait()
+        self._waiting += 1
+        try:
+            return await self._idle.get()
+        finally:
+            self._waiting -= 1
 
     async def _start_child(self, timeout: timedelta) -> ChildProcess:
         setup: Setup = {

@@ -9,6 +9,7 @@ from temporal_fleet.registration.building import (
     build_activities,
     build_nexus_handlers,
     cpu_bound_modules,
+    only_cpu_bound,
 )
 from temporal_fleet.registration.checks import check_workload
 from temporal_fleet.registration.description import WorkloadDescription, describe
@@ -21,5 +22,6 @@ __all__ = [
     "check_workload",
     "cpu_bound_modules",
     "describe",
+    "only_cpu_bound",
     "sandbox_runner",
 ]

@@ -6,7 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from temporal_fleet.registration.definitions import activity_definition, activity_methods
+from temporal_fleet.registration.definitions import (
+    activity_definition,
+    activity_definitions,
+    activity_methods,
+)
 from temporal_fleet.workload import Workload
 
 
@@ -59,6 +63,12 @@ def cpu_bound_modules(workload: Workload[Any, Any]) -> list[str]:
             if (definition := activity_definition(item)) and definition.model == "process"
         }
     )
+
+
+def only_cpu_bound(workload: Workload[Any, Any]) -> bool:
+    """Tell whether the workload has activities, and all of them compute in a process of the pool."""
+    models = {definition.model for definition in activity_definitions(workload)}
+    return models == {"process"}
 
 
 def constructor_problem(cls: type, has_resources: bool) -> str | None:

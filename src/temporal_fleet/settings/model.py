@@ -181,7 +181,8 @@ class ConcurrencySettings(Group):
     workflow_tasks: Slots = 100
     """Workflow tasks processed at once; the most the resource tuner may use."""
     activities: Slots = 100
-    """Activities running at once; the most the resource tuner may use."""
+    """Activities running at once; the most the resource tuner may use. No more than there are
+    processes in a worker whose activities are all marked `@cpu_bound`."""
     local_activities: Slots = 100
     """Local activities running at once; the most the resource tuner may use."""
     nexus_tasks: Slots = 100

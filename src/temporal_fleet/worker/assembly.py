@@ -29,6 +29,7 @@ from temporal_fleet.registration import (
     build_nexus_handlers,
     check_workload,
     cpu_bound_modules,
+    only_cpu_bound,
     sandbox_runner,
 )
 from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
@@ -176,7 +177,10 @@ class Assembly:
             )
         )
         self.metrics.watch_process_pool(
-            size=lambda: pool.size, in_use=lambda: pool.in_use, restarts=lambda: pool.restarts
+            size=lambda: pool.size,
+            in_use=lambda: pool.in_use,
+            waiting=lambda: pool.waiting,
+            restarts=lambda: pool.restarts,
         )
 
     async def _open_resources(
@@ -225,7 +229,11 @@ class Assembly:
             workflow_failure_exception_types=workload.workflow_failure_exception_types,
             interceptors=[self.tracker, *workload.interceptors],
             on_fatal_error=self._fatal,
-            **worker_options(settings, deployment_name=settings.deployment.name_for(self.name)),
+            **worker_options(
+                settings,
+                deployment_name=settings.deployment.name_for(self.name),
+                only_cpu_bound=only_cpu_bound(workload),
+            ),
         )
         return Parts(
             worker=worker,

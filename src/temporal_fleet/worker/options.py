@@ -28,25 +28,32 @@ NAMING_LEAD = timedelta(milliseconds=100)
 """How long after the drain timeout the SDK cancels activities; they are named in the log before."""
 
 
-def worker_options(settings: Settings, *, deployment_name: str) -> dict[str, Any]:
+def worker_options(
+    settings: Settings, *, deployment_name: str, only_cpu_bound: bool = False
+) -> dict[str, Any]:
     """Return the keyword arguments of ``temporalio.worker.Worker`` that come from settings.
 
     Args:
         settings: The validated settings.
         deployment_name: The Temporal worker deployment's name.
+        only_cpu_bound: Whether every activity computes in a process of the pool. Then there is one slot for
+            each process, so that what no process can begin stays on the server, for other workers.
 
     Returns:
         Slots or tuner, pollers, cache, rate limits, grace period and deployment configuration. What a worker
         *runs* (client, task queue, workflows, activities, interceptors) is not here.
     """
     concurrency = settings.concurrency
+    activities = concurrency.activities
+    if only_cpu_bound:
+        activities = min(activities, concurrency.processes)
     options: dict[str, Any] = {
         "max_cached_workflows": concurrency.sticky_cache_size,
         "max_activities_per_second": concurrency.activities_per_second,
         "max_task_queue_activities_per_second": concurrency.task_queue_activities_per_second,
         "graceful_shutdown_timeout": settings.drain.timeout + NAMING_LEAD,
         "deployment_config": _deployment(settings, deployment_name),
-        **_slots(concurrency),
+        **_slots(concurrency, activities),
         **_pollers(concurrency),
     }
     return options
@@ -69,11 +76,11 @@ def _deployment(settings: Settings, name: str) -> WorkerDeploymentConfig:
     )
 
 
-def _slots(concurrency: ConcurrencySettings) -> dict[str, Any]:
+def _slots(concurrency: ConcurrencySettings, activities: int) -> dict[str, Any]:
     if concurrency.tuner == "fixed":
         return {
             "max_concurrent_workflow_tasks": concurrency.workflow_tasks,
-            "max_concurrent_activities": concurrency.activities,
+            "max_concurrent_activities": activities,
             "max_concurrent_local_activities": concurrency.local_activities,
             "max_concurrent_nexus_tasks": concurrency.nexus_tasks,
         }
@@ -81,7 +88,7 @@ def _slots(concurrency: ConcurrencySettings) -> dict[str, Any]:
         target_memory_usage=concurrency.tuner_target_memory,
         target_cpu_usage=concurrency.tuner_target_cpu,
         workflow_config=ResourceBasedSlotConfig(maximum_slots=concurrency.workflow_tasks),
-        activity_config=ResourceBasedSlotConfig(maximum_slots=concurrency.activities),
+        activity_config=ResourceBasedSlotConfig(maximum_slots=activities),
         local_activity_config=ResourceBasedSlotConfig(maximum_slots=concurrency.local_activities),
         nexus_config=ResourceBasedSlotConfig(maximum_slots=concurrency.nexus_tasks),
     )

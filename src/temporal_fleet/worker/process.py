@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 
 from temporal_fleet.client.connection import default_identity
 from temporal_fleet.errors import ExitCode, FleetError
+from temporal_fleet.execution import current_pool
 from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.settings import LoadedSettings, Settings
 from temporal_fleet.settings.fields import setting_fields
@@ -150,6 +151,8 @@ class WorkerProcess:
             drain_timeout_seconds=self._settings.drain.timeout.total_seconds(),
         )
         self._tracker.local_retries.give_back()
+        if pool := current_pool():
+            pool.drain()
         deadlines = watch_deadlines(
             self.drain,
             self._settings.drain,

@@ -38,3 +38,10 @@ workload: Workload[None, dict[str, Any]] = Workload(
     resources=open_resources,
     health_checks={"marker": check_marker},
 )
+
+computing: Workload[None, None] = Workload(
+    name="computing",
+    description="Activities that all compute in processes",
+    workflows=[RunActivity],
+    activities=[spin],
+)

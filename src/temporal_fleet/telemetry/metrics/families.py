@@ -88,6 +88,11 @@ PROCESS_POOL_SIZE = Family(
 PROCESS_POOL_IN_USE = Family(
     "fleet_process_pool_in_use", "gauge", "Processes of the process pool that run an activity."
 )
+PROCESS_POOL_WAITING = Family(
+    "fleet_process_pool_waiting",
+    "gauge",
+    "CPU-bound activities that this worker has accepted and that wait for a free process.",
+)
 PROCESS_POOL_RESTARTS = Family(
     "fleet_process_pool_restarts_total", "counter", "Processes of the process pool that had died."
 )
@@ -134,6 +139,7 @@ WORKER_FAMILIES = (
     THREAD_POOL_IN_USE,
     PROCESS_POOL_SIZE,
     PROCESS_POOL_IN_USE,
+    PROCESS_POOL_WAITING,
     PROCESS_POOL_RESTARTS,
     CREDENTIAL_RELOADS,
     CONNECT_ATTEMPTS,

@@ -104,12 +104,18 @@ class Metrics:
         self._watched |= {f.THREAD_POOL_SIZE: size, f.THREAD_POOL_IN_USE: in_use}
 
     def watch_process_pool(
-        self, *, size: Callable[[], int], in_use: Callable[[], int], restarts: Callable[[], int]
+        self,
+        *,
+        size: Callable[[], int],
+        in_use: Callable[[], int],
+        waiting: Callable[[], int],
+        restarts: Callable[[], int],
     ) -> None:
         """Expose the process pool; all are called at each scrape."""
         self._watched |= {
             f.PROCESS_POOL_SIZE: size,
             f.PROCESS_POOL_IN_USE: in_use,
+            f.PROCESS_POOL_WAITING: waiting,
             f.PROCESS_POOL_RESTARTS: restarts,
         }
 

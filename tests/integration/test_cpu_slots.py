@@ -1,0 +1,112 @@
+"""Where CPU-bound work waits: on the server, not in a worker whose processes are busy."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_worker import RunningWorker, running_worker
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import Client, WorkflowHandle
+
+from temporal_fleet.testing import dev_server
+
+pytestmark = pytest.mark.integration
+
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A client of a dev server of this test alone."""
+    async with dev_server() as environment:
+        yield environment.client
+
+
+def address(client: Client) -> str:
+    """Return where the client's server is."""
+    return str(client.service_client.config.target_host)
+
+
+async def start_spins(
+    client: Client, workload: str, folder: Path, seconds: float, count: int
+) -> list[WorkflowHandle[Any, Any]]:
+    """Start workflows that each compute once."""
+    return [
+        await client.start_workflow(
+            "RunActivity",
+            args=["spin", str(folder), seconds],
+            id=f"spin-{uuid.uuid4()}",
+            task_queue=workload,
+        )
+        for _ in range(count)
+    ]
+
+
+async def pending(handles: list[WorkflowHandle[Any, Any]]) -> list[PendingActivityInfo]:
+    """Return the pending activities once each workflow has one."""
+    async with asyncio.timeout(20):
+        while True:
+            found = [(await handle.describe()).raw_description for handle in handles]
+            if all(each.pending_activities for each in found):
+                return [each.pending_activities[0] for each in found]
+
+
+async def spinning(folder: Path, processes: int) -> None:
+    """Wait until that many processes have computed."""
+    async with asyncio.timeout(30):
+        while len(list(folder.glob("spinning.*"))) < processes:
+            await asyncio.sleep(0.02)
+
+
+async def waiting(worker: RunningWorker, activities: int) -> None:
+    """Wait until the metrics tell that so many activities wait for a process."""
+    async with asyncio.timeout(20):
+        while True:
+            lines = (await worker.get("/metrics"))[1].splitlines()
+            found = [line for line in lines if line.startswith("fleet_process_pool_waiting{")]
+            if found and float(found[0].split()[-1]) == activities:
+                return
+
+
+async def test_backlog_of_a_computing_worker_stays_on_the_server(
+    client: Client, tmp_path: Path
+) -> None:
+    """A worker whose activities all compute accepts one for each process; one started later gets the next."""
+    async with running_worker(address(client), "computing") as first:
+        await first.logged("polling")
+        handles = await start_spins(client, "computing", tmp_path, 40, 4)
+        await spinning(tmp_path, 1)
+        states = [activity.state for activity in await pending(handles)]
+        assert states.count(STARTED) == 1
+
+        async with running_worker(address(client), "computing"):
+            await spinning(tmp_path, 2)
+        for handle in handles:
+            await handle.terminate()
+
+
+async def test_activity_that_waits_for_a_process_is_given_back_at_a_drain(
+    client: Client, tmp_path: Path
+) -> None:
+    """What computes may finish; what waits is handed out again at once, and never begins here."""
+    async with running_worker(address(client)) as worker:
+        await worker.logged("polling")
+        handles = await start_spins(client, "sample", tmp_path, 3, 3)
+        await spinning(tmp_path, 1)
+        await waiting(worker, 2)
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+    assert worker.events("drained")[0]["seconds"] < 20, "the drain timeout is 30 s"
+    descriptions = [(await handle.describe()).raw_description for handle in handles]
+    given_back = [each.pending_activities[0] for each in descriptions if each.pending_activities]
+    assert len(given_back) == 2
+    for activity in given_back:
+        assert activity.last_failure.application_failure_info.type == "WorkerShutdown"
+        assert activity.attempt == 2
