@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +23,13 @@ _PORT = click.IntRange(1, 65535)
     ],
 )
 @click.option("--no-reload", is_flag=True, help="Do not restart workloads when their code changes.")
+@click.option(
+    "--watch",
+    metavar="DIRECTORY",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Restart all workloads when something changes in there, too; may be given several times.",
+)
 @click.option(
     "--server",
     metavar="ADDRESS",
@@ -51,9 +59,9 @@ def dev(no_reload: bool, **options: Any) -> int:
     """Run a Temporal server and all installed workloads; restart what changes.
 
     Each workload runs in a process of its own, as `fleet worker` does in production. When a file of
-    a workload changes, that workload is restarted within a second; if the new code cannot be
-    imported, the old one goes on. Workflows are kept in .fleet/temporal.db. Ctrl-C drains and stops
-    everything.
+    a workload or of a local library that it requires changes, that workload is restarted within a
+    second; if the new code cannot be imported, the old one goes on.
+    Workflows are kept in .fleet/temporal.db. Ctrl-C drains and stops everything.
     """
     from temporal_fleet.dev import DevOptions, develop
 

@@ -17,7 +17,14 @@ from typing import Any
 from temporal_fleet import __version__
 from temporal_fleet.dev.processes import Environment
 from temporal_fleet.dev.server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
-from temporal_fleet.dev.sources import changes, source_directory, third_party_modules
+from temporal_fleet.dev.sources import (
+    changes,
+    modules_by_distribution,
+    source_directory,
+    sources_of,
+    third_party_modules,
+    unwatched,
+)
 from temporal_fleet.dev.terminal import Terminal
 from temporal_fleet.dev.workers import Workers, prepared_launcher, running_workers
 from temporal_fleet.errors import ExitCode, FleetError, WorkloadNotFoundError
@@ -34,6 +41,8 @@ class DevOptions:
     """Names of the workloads to run; empty = all that are installed."""
     reload: bool = True
     """Whether to restart workloads when their code changes."""
+    watch: Sequence[Path] = ()
+    """Directories whose changes restart all workloads, beside the source of each."""
     server: str | None = None
     """Address of a server to use; None = start one."""
     port: int | None = None
@@ -67,15 +76,18 @@ async def _develop(options: DevOptions) -> ExitCode:
         if not await stop.unless_asked(opening):
             return ExitCode.OK
         server, workers, terminal = opening.result()
+        watching = asyncio.Event()
         tasks = [
             asyncio.create_task(workers.supervision_ended()),
             asyncio.create_task(stop.asked.wait()),
         ]
         if options.reload:
-            tasks.append(asyncio.create_task(_reload(workers, entries)))
+            tasks.append(
+                asyncio.create_task(_reload(workers, entries, options.watch, terminal, watching))
+            )
         if server is not None:
             tasks.append(asyncio.create_task(_fail_with(server)))
-        tasks.append(asyncio.create_task(_greet(workers, server, options, terminal)))
+        tasks.append(asyncio.create_task(_greet(workers, server, options, terminal, watching)))
         try:
             await _until_over(tasks[:-1])
         finally:
@@ -203,12 +215,21 @@ async def _fail_with(server: EmbeddedServer) -> None:
     raise await server.ended()
 
 
-async def _reload(workers: Workers, entries: Mapping[str, EntryPoint]) -> None:
-    directories = {name: source_directory(entry.module) for name, entry in entries.items()}
-    watched = {name: found for name, found in directories.items() if found is not None}
+async def _reload(
+    workers: Workers,
+    entries: Mapping[str, EntryPoint],
+    also: Sequence[Path],
+    terminal: Terminal,
+    watching: asyncio.Event,
+) -> None:
+    # In a thread, since metadata of everything installed is read.
+    watched, warnings = await asyncio.to_thread(_watched, entries, also)
+    for text in warnings:
+        terminal.say(text)
     ours = source_directory(_OURSELVES)
     assert ours is not None
-    async for found in changes({**watched, _OURSELVES: ours}):
+    watching.set()
+    async for found in changes({**watched, _OURSELVES: [ours]}):
         affected = found
         if core := found.pop(_OURSELVES, None):
             await workers.renew_launcher(third_party_modules(entries.values()))
@@ -217,11 +238,27 @@ async def _reload(workers: Workers, entries: Mapping[str, EntryPoint]) -> None:
             workers.workloads[name].change(files)
 
 
+def _watched(
+    entries: Mapping[str, EntryPoint], also: Sequence[Path]
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return the sources of each workload, and what to say about those that are not watched."""
+    modules = modules_by_distribution()
+    everywhere = [path.resolve() for path in also]
+    sources = {name: sources_of(entry, modules) + everywhere for name, entry in entries.items()}
+    return sources, list(dict.fromkeys(text for e in entries.values() for text in unwatched(e)))
+
+
 async def _greet(
-    workers: Workers, server: EmbeddedServer | None, options: DevOptions, terminal: Terminal
+    workers: Workers,
+    server: EmbeddedServer | None,
+    options: DevOptions,
+    terminal: Terminal,
+    watching: asyncio.Event,
 ) -> None:
-    """Print where everything is, once the workloads poll."""
+    """Print where everything is, once the workloads poll and changes are seen."""
     await workers.ready()
+    if options.reload:
+        await watching.wait()
     lines = [f"temporal-fleet {__version__}, Python {sys.version.split()[0]}"]
     if server is None:
         lines.append(f"Temporal server  {options.server}")
