@@ -7,14 +7,14 @@ import json
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from temporalio.client import Client
-from written_workload import WORKFLOWS, WrittenWorkload, fleet_environment, write_workload
+from written_workload import MODELS, WORKFLOWS, WrittenWorkload, fleet_environment, write_workload
 
 from temporal_fleet.errors import ExitCode
 from temporal_fleet.payloads import data_converter
@@ -102,6 +102,16 @@ async def greet(directory: Path, name: str) -> str:
     return str(result["text"])
 
 
+def write_library(site: Path, name: str, code: str) -> None:
+    """Write a library of one module into the directory of a workload."""
+    (site / name).mkdir()
+    (site / name / "__init__.py").write_text(code)
+    (site / f"{name}-1.0.dist-info").mkdir()
+    (site / f"{name}-1.0.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    )
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Return whether a process still runs."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -131,23 +141,52 @@ async def test_dev_when_code_changes_runs_the_new_code(
     assert dev.lines[-1] == "fleet    │ stopped"
 
 
-async def test_dev_with_a_syntax_error_keeps_the_old_code_until_it_is_mended(
-    greeting: WrittenWorkload, tmp_path: Path
+def break_syntax(greeting: WrittenWorkload) -> None:
+    """Save a file in the midst of a change."""
+    greeting.write("workflows.py", WORKFLOWS + "\nthis is no Python\n")
+
+
+def break_import(greeting: WrittenWorkload) -> None:
+    """Change one file well, and another so that it cannot be imported."""
+    greeting.write("models.py", "import no_such_module")
+    say(greeting, "howdy")
+
+
+def take_away(greeting: WrittenWorkload) -> None:
+    """Remove a file that others import."""
+    (greeting.package / "workflows.py").unlink()
+
+
+@pytest.mark.parametrize(
+    ("break_code", "error"),
+    [
+        (break_syntax, "SyntaxError"),
+        (break_import, "No module named 'no_such_module'"),
+        (take_away, r"No module named 'greeting\.workflows'"),
+    ],
+)
+async def test_dev_with_broken_code_runs_the_old_code_until_it_is_mended(
+    break_code: Callable[[WrittenWorkload], None],
+    error: str,
+    greeting: WrittenWorkload,
+    tmp_path: Path,
 ) -> None:
-    """Code that cannot be imported is shown and replaces nothing."""
+    """Code that cannot be imported is shown and replaces nothing, neither in the process nor in workflows."""
     async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
         await dev.printed(READY)
         (before,) = dev.workers()
-        greeting.write("workflows.py", WORKFLOWS + "\nthis is no Python\n")
+        break_code(greeting)
         await dev.printed("the old one goes on")
         during = [each for each in dev.workers() if each.status() != "zombie"]
+        old = await greet(tmp_path / "here", "ann")
+        greeting.write("models.py", MODELS)
         say(greeting, "mended")
         await dev.printed("restarted in")
-        after = await greet(tmp_path / "here", "bob")
+        new = await greet(tmp_path / "here", "bob")
 
     assert during == [before]
-    assert after == "mended bob"
-    assert any("SyntaxError" in line and "workflows.py" in line for line in dev.lines)
+    assert (old, new) == ("hello ann", "mended bob")
+    assert any(re.search(error, line) for line in dev.lines)
 
 
 async def test_dev_with_broken_code_from_the_start_waits_for_it_to_be_mended(
@@ -163,6 +202,29 @@ async def test_dev_with_broken_code_from_the_start_waits_for_it_to_be_mended(
         text = await greet(tmp_path / "here", "ann")
 
     assert text == "mended ann"
+
+
+async def test_dev_when_a_local_library_changes_runs_its_new_code(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A library that a workload requires is part of its code, as is a directory that was named."""
+    write_library(greeting.site, "wording", 'TEXT = "hello"')
+    with (greeting.site / "greeting-1.0.dist-info" / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: wording\n")
+    greeting.write("workflows.py", WORKFLOWS.replace('TEXT = "hello"', "from wording import TEXT"))
+    (tmp_path / "named").mkdir()
+    arguments = ("--workload", "greeting", "--watch", str(tmp_path / "named"))
+    async with developing(greeting.site, tmp_path / "here", *arguments) as dev:
+        await dev.printed(READY)
+        (greeting.site / "wording" / "__init__.py").write_text('TEXT = "howdy"')
+        line = await dev.printed("restarted in")
+        text = await greet(tmp_path / "here", "ann")
+        (tmp_path / "named" / "data.txt").touch()
+        named = await dev.printed("restarted in", times=2)
+
+    assert "wording/__init__.py" in line
+    assert text == "howdy ann"
+    assert "named/data.txt" in named
 
 
 async def test_dev_when_a_worker_is_killed_starts_it_again(

@@ -28,6 +28,10 @@ _READY = "ready"
 _CLOSE_TIMEOUT = timedelta(seconds=5)
 _LONGEST_MESSAGE = 1 << 16
 
+_NEW_PROCESS = (
+    "import sys; from temporal_fleet.dev.template import run_fleet; run_fleet(sys.argv[1:])"
+)
+
 Environment = Mapping[str, str | None]
 """What differs from our own environment; None removes a variable."""
 
@@ -204,7 +208,7 @@ class _NewProcesses:
         merged = {**os.environ, **{k: v for k, v in environment.items() if v is not None}}
         for name in [name for name, value in environment.items() if value is None]:
             merged.pop(name, None)
-        command = [sys.executable, "-B", "-m", "temporal_fleet", *arguments]
+        command = [sys.executable, "-B", "-c", _NEW_PROCESS, *arguments]
         process = await asyncio.create_subprocess_exec(
             *tied_to_parent(command, signal.SIGTERM),
             env=merged,

@@ -1,8 +1,7 @@
 """Keeps one workload running: restarts it when its code changes and when it crashes.
 
 New code takes over only once it polls; until then, and when it cannot start, the old process goes
-on. That holds for activities: the SDK's sandbox reads a workflow's module from disk at every run, so
-tasks of a workflow whose module is broken fail and are repeated until it is mended.
+on with the code that it started with (see :mod:`temporal_fleet.dev.kept_sources`).
 """
 
 from __future__ import annotations

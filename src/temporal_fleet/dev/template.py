@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from temporal_fleet.dev.kept_sources import keep_sources
+
 PRELOADED = (
     "temporalio.contrib.pydantic",
     "temporal_fleet.cli",
@@ -124,17 +126,23 @@ def _become_worker(request: dict[str, Any], output: int, parent: int) -> NoRetur
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        # Bytecode is matched by size and whole seconds: a second save within a second is missed.
-        sys.dont_write_bytecode = True
-        sys.argv = ["fleet", *request["arguments"]]
-
-        from temporal_fleet.cli import main as fleet
-
-        fleet(request["arguments"])
+        run_fleet(request["arguments"])
     except BaseException:  # noqa: BLE001 - whatever it is, this process must not return to serve
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
+
+
+def run_fleet(arguments: Sequence[str]) -> NoReturn:
+    """Run the ``fleet`` command with the code that is there now, whatever its files become."""
+    # Bytecode is matched by size and whole seconds: a second save within a second is missed.
+    sys.dont_write_bytecode = True
+    keep_sources()
+    sys.argv = ["fleet", *arguments]
+
+    from temporal_fleet.cli import main as fleet
+
+    fleet(arguments)
 
 
 def _end_with(parent: int, number: signal.Signals) -> None:
