@@ -31,7 +31,8 @@ from fleet_payments.audit import books
 from fleet_payments.models import Books
 from fleet_payments.settings import PaymentSettings
 from temporal_fleet.dev import Launcher, Workers, prepared_launcher, running_workers
-from temporal_fleet.dev.server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
+from temporal_fleet.dev.lock import DEFAULT_DIRECTORY
+from temporal_fleet.dev.server import EmbeddedServer, embedded_server
 from temporal_fleet.errors import ExitCode, FleetError
 from temporal_fleet.output import ProgressLine, console, short_duration, table
 from temporal_fleet.settings import load_model

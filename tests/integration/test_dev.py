@@ -92,10 +92,15 @@ def greeting(tmp_path: Path) -> WrittenWorkload:
     return write_workload(tmp_path / "site", "greeting")
 
 
+async def client_of(directory: Path) -> Client:
+    """Return a client of the server of a ``fleet dev``."""
+    holder = json.loads((directory / ".fleet" / "server.lock").read_text())
+    return await Client.connect(holder["address"], data_converter=data_converter())
+
+
 async def greet(directory: Path, name: str) -> str:
     """Run one workflow on the server of a ``fleet dev``; returns its text."""
-    holder = json.loads((directory / ".fleet" / "server.lock").read_text())
-    client = await Client.connect(holder["address"], data_converter=data_converter())
+    client = await client_of(directory)
     result = await client.execute_workflow(
         "Greet", {"name": name}, id=f"greet-{name}", task_queue="greeting", result_type=dict
     )
@@ -225,6 +230,58 @@ async def test_dev_when_a_local_library_changes_runs_its_new_code(
     assert "wording/__init__.py" in line
     assert text == "howdy ann"
     assert "named/data.txt" in named
+
+
+async def run_beside(directory: Path, site: Path, *arguments: str) -> tuple[str, str]:
+    """Run a ``fleet`` command in a directory; returns its standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "temporal_fleet", *arguments),
+        cwd=directory,
+        env=fleet_environment(site, FLEET_CONNECTION_DEADLINE_SECONDS="1"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    return output.decode(), errors.decode()
+
+
+async def test_dev_server_is_found_by_commands_in_its_directory_only(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """Without an address, a command uses the server that runs here, and says which one it uses."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = ("queue", "greeting", "--output", "json")
+    async with developing(greeting.site, here, "--workload", "greeting") as dev:
+        await dev.printed(READY)
+        address = json.loads((here / ".fleet" / "server.lock").read_text())["address"]
+        found, said = await run_beside(here, greeting.site, *command)
+        _, said_elsewhere = await run_beside(elsewhere, greeting.site, *command)
+        dev.process.send_signal(signal.SIGKILL)
+        await dev.process.wait()
+        _, said_afterwards = await run_beside(here, greeting.site, *command)
+
+    assert json.loads(found)
+    assert f"Temporal server {address} (of fleet dev in this directory)" in said
+    for each in (said_elsewhere, said_afterwards):
+        assert "Temporal server localhost:7233 (the default" in each
+
+
+async def test_dev_with_reset_forgets_earlier_workflows(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A workflow ID that was used before the reset is free again."""
+    arguments = (greeting.site, tmp_path / "here", "--workload", "greeting", "--no-reload")
+    async with developing(*arguments) as dev:
+        await dev.printed(READY)
+        await greet(tmp_path / "here", "ann")
+        dev.process.send_signal(signal.SIGTERM)
+        await dev.exit_code()
+    async with developing(*arguments, "--reset") as dev:
+        await dev.printed(READY)
+        known = [each async for each in (await client_of(tmp_path / "here")).list_workflows()]
+
+    assert known == []
 
 
 async def test_dev_when_a_worker_is_killed_starts_it_again(

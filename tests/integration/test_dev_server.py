@@ -15,11 +15,8 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 
-from temporal_fleet.dev.server import (
-    AlreadyRunningError,
-    ServerFailedError,
-    embedded_server,
-)
+from temporal_fleet.dev.lock import AlreadyRunningError
+from temporal_fleet.dev.server import ServerFailedError, embedded_server
 from temporal_fleet.errors import PortInUseError
 from temporal_fleet.ports import free_port
 

@@ -41,14 +41,29 @@ def with_client(
     from temporal_fleet.settings import load_settings
     from temporal_fleet.telemetry.logs import configure_logging
 
-    settings = _for_commands(load_settings(), _DEADLINE if deadline is None else deadline)
+    loaded = load_settings()
+    settings = _for_commands(loaded, _DEADLINE if deadline is None else deadline)
+    there = None
     if place:
         there = {"address": place.address, "namespace": place.namespace}
+    elif loaded.provenance["temporal.address"] == "default":
+        there = {"address": _address_here(settings.temporal.address)}
+    if there:
         settings = settings.model_copy(
             update={"temporal": settings.temporal.model_copy(update=there)}
         )
     configure_logging(settings.log, workload="fleet", deployment="fleet", build_id=None)
     asyncio.run(_use(settings, use))
+
+
+def _address_here(default: str) -> str:
+    """Return the address of the server of `fleet dev` in this directory, else the default; says which."""
+    from temporal_fleet.dev.lock import running_server
+
+    found = running_server()
+    why = "of fleet dev in this directory" if found else "the default: TEMPORAL_ADDRESS is not set"
+    click.echo(f"Temporal server {found or default} ({why})", err=True)
+    return found or default
 
 
 async def _use(settings: Settings, use: Callable[[Client], Awaitable[None]]) -> None:

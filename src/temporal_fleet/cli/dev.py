@@ -9,7 +9,7 @@ import click
 
 from temporal_fleet.cli.command import Command, complete_workload
 
-_OF_OUR_SERVER = ("port", "ui_port", "headless", "search_attributes")
+_OF_OUR_SERVER = ("port", "ui_port", "headless", "reset", "search_attributes")
 _PORT = click.IntRange(1, 65535)
 
 
@@ -48,6 +48,7 @@ _PORT = click.IntRange(1, 65535)
 )
 @click.option("--ui-port", type=_PORT, help="Port of its UI; 1000 more, or a free one.")
 @click.option("--headless", is_flag=True, help="Start the server without its UI.")
+@click.option("--reset", is_flag=True, help="Forget the workflows of earlier runs.")
 @click.option(
     "--search-attribute",
     "search_attributes",
@@ -67,7 +68,7 @@ def dev(no_reload: bool, **options: Any) -> int:
 
     if options["server"] and any(options[name] for name in _OF_OUR_SERVER):
         raise click.UsageError(
-            "--port, --ui-port, --headless and --search-attribute are for the server that is "
-            "started; leave them out with --server"
+            "--port, --ui-port, --headless, --reset and --search-attribute are for the server that "
+            "is started; leave them out with --server"
         )
     return develop(DevOptions(reload=not no_reload, **options))

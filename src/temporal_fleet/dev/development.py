@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from temporal_fleet import __version__
+from temporal_fleet.dev.lock import DEFAULT_DIRECTORY
 from temporal_fleet.dev.processes import Environment
-from temporal_fleet.dev.server import DEFAULT_DIRECTORY, EmbeddedServer, embedded_server
+from temporal_fleet.dev.server import EmbeddedServer, embedded_server
 from temporal_fleet.dev.sources import (
     changes,
     modules_by_distribution,
@@ -51,6 +52,8 @@ class DevOptions:
     """Port of its UI; None = 1000 more or a free one."""
     headless: bool = False
     """Whether the server is started without its UI."""
+    reset: bool = False
+    """Whether that server forgets the workflows of earlier runs."""
     search_attributes: Sequence[str] = ()
     """Search attributes that the server shall have, each as ``NAME=TYPE``."""
 
@@ -168,6 +171,7 @@ async def _open(
                 port=options.port,
                 ui_port=options.ui_port,
                 headless=options.headless,
+                reset=options.reset,
                 search_attributes=[
                     *declared_search_attributes(entries),
                     *(_search_attribute(text) for text in options.search_attributes),

@@ -8,9 +8,7 @@ The server never outlives the process that started it, however that one ends. No
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import functools
-import json
 import logging
 import os
 import re
@@ -19,13 +17,14 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from temporal_fleet.dev.lock import DEFAULT_DIRECTORY, announce, exclusive
 from temporal_fleet.errors import FleetError, PortInUseError
 from temporal_fleet.ports import free_port
 
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_DIRECTORY = Path(".fleet")
-"""Where the database, the log and the lock live, below the current directory."""
 DEFAULT_PORT = 7233
 """Where Temporal tools look first. Source: default of ``temporal server start-dev --port``."""
+DATABASE = "temporal.db"
+"""The file in its directory with all workflows."""
 NAMESPACE = "default"
 """The namespace that the server always has."""
 
@@ -69,10 +68,6 @@ class ServerFailedError(FleetError):
     """The embedded server could not be started, or ended; the message has its own words."""
 
 
-class AlreadyRunningError(FleetError):
-    """Another process runs an embedded server in the same directory."""
-
-
 @dataclass(frozen=True)
 class EmbeddedServer:
     """A running server; made by :func:`embedded_server`."""
@@ -91,7 +86,7 @@ class EmbeddedServer:
     @property
     def database(self) -> Path:
         """The SQLite file with all workflows."""
-        return self.directory / "temporal.db"
+        return self.directory / DATABASE
 
     @property
     def log_file(self) -> Path:
@@ -128,6 +123,7 @@ async def embedded_server(
     ui_port: int | None = None,
     headless: bool = False,
     search_attributes: Sequence[SearchAttributeKey[Any]] = (),
+    reset: bool = False,
     startup_timeout: timedelta = timedelta(seconds=30),
 ) -> AsyncIterator[EmbeddedServer]:
     """Run a Temporal server until the block ends.
@@ -138,6 +134,7 @@ async def embedded_server(
         ui_port: Of the Temporal UI; None = *port* + 1000 when it is free, else any free one.
         headless: Leave the UI out.
         search_attributes: Registered in its namespace.
+        reset: Forget all workflows of earlier runs first.
         startup_timeout: Longest time until its namespace answers.
 
     Raises:
@@ -145,13 +142,17 @@ async def embedded_server(
         PortInUseError: When a port that was asked for is taken.
         ServerFailedError: When the ``temporal`` program is missing or ends with another error.
     """
-    with _exclusive(directory) as lock:
+    with exclusive(directory) as lock:
+        if reset:
+            # With the journal that SQLite keeps beside it.
+            for file in directory.glob(f"{DATABASE}*"):  # noqa: ASYNC240 - once, before anything runs
+                file.unlink()
         start = functools.partial(_start, directory, search_attributes, startup_timeout)
         ports, process, client = await start(port, ui_port, headless=headless)
         server = EmbeddedServer(ports.address, ports.ui_url, directory, client, process)
         try:
             _write_profile(server)
-            _announce(lock, server)
+            announce(lock, server.address, server.ui_url)
             await _keep_finished_workflows(client)
             yield server
         finally:
@@ -255,48 +256,11 @@ def _find_program() -> Path:
     return Path(found).resolve()
 
 
-@contextmanager
-def _exclusive(directory: Path) -> Iterator[IO[str]]:
-    """Hold the lock of a directory; the kernel lets go of it however this process ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "server.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunningError(_who_runs(lock, directory)) from None
-        lock.truncate(0)
-        json.dump({"pid": os.getpid()}, lock)
-        lock.flush()
-        yield lock
-        lock.truncate(0)
-
-
-def _announce(lock: IO[str], server: EmbeddedServer) -> None:
-    lock.truncate(0)
-    json.dump({"pid": os.getpid(), "address": server.address, "ui": server.ui_url}, lock)
-    lock.flush()
-
-
-def _who_runs(lock: IO[str], directory: Path) -> str:
-    lock.seek(0)
-    holder: dict[str, Any] = {}
-    with suppress(json.JSONDecodeError):  # it may be about to write
-        holder = json.load(lock)
-    place = directory.resolve()
-    text = f"a Temporal server already runs in {place}, started by process {holder.get('pid', '?')}"
-    if address := holder.get("address"):
-        text += f" (server {address}, UI {holder.get('ui') or 'off'})"
-        text += f". Use it with --server {address},"
-    else:
-        text += ". Wait for it,"
-    return f"{text} or stop that process, or start in another directory"
-
-
 async def _launch(
     program: Path, directory: Path, ports: _Ports, attributes: Sequence[SearchAttributeKey[Any]]
 ) -> Process:
     command: list[str | os.PathLike[str]] = [program, "server", "start-dev"]
-    command += ["--db-filename", directory / "temporal.db", "--ip", "127.0.0.1"]
+    command += ["--db-filename", directory / DATABASE, "--ip", "127.0.0.1"]
     command += ["--port", str(ports.grpc), "--log-level", "warn"]
     for pragma in _PRAGMAS:
         command += ["--sqlite-pragma", pragma]
