@@ -33,10 +33,10 @@ Refuses keys where they mean nothing. Argument: a dict of fleet, key, own (value
 {{- $key := .key -}}
 {{- $own := .own -}}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$" $key) -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': its key becomes part of names in Kubernetes; use at most 40 of a-z, 0-9 and -, and set taskQueue and deploymentName to what Temporal shall see" $key)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': its key becomes part of names in Kubernetes; use at most 40 of a-z, 0-9 and -, and set taskQueue and deploymentName to what Temporal should see" $key)) -}}
 {{- end -}}
 {{- if has $key (list "hooks" "dev-server") -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': the chart has objects of its own by this name; use another key, and set taskQueue and deploymentName to what Temporal shall see" $key)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': the chart has objects of its own by this name; use another key, and set taskQueue and deploymentName to what Temporal should see" $key)) -}}
 {{- end -}}
 {{- range $wrong := list "builds" "buildId" "versioned" "deploymentName" -}}
 {{- if hasKey $.defaults $wrong -}}
@@ -255,7 +255,7 @@ Whether the routing names builds that are there. Argument: a dict of fleet and q
 {{- range $queue.builds -}}
 {{- if eq .id $wanted }}{{- $hint = printf "that is the build ID of build '%s'; write its key" .key -}}{{- end -}}
 {{- end -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.%s is '%s', which is no key of its builds; %s" $queue.key $name $wanted $hint)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "queue '%s': routing.%s is '%s', which is not a key of its builds; %s" $queue.key $name $wanted $hint)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $queue.ramping (eq (toString $queue.ramping) (toString $queue.current)) -}}
