@@ -153,6 +153,30 @@ def test_label_that_kubernetes_refuses_is_refused_before(chart: Chart, case: str
     assert words in chart.refuse(values)
 
 
+@pytest.mark.parametrize(
+    ("queue", "words"),
+    [
+        ({"taskQueue": "orders\n"}, 'taskQueue is "orders\\n", which has a control character'),
+        ({"deploymentName": "orders\x07"}, 'deploymentName is "orders\\a", which has a control'),
+        ({"builds": {"blue": {"buildId": "1\x07"}}}, 'buildId is "1\\a"; it becomes a label'),
+        ({"builds": {"blue": {"buildId": "1é"}}}, 'buildId is "1é"; it becomes a label'),
+    ],
+    ids=["task queue", "Worker Deployment", "build ID", "build ID above ASCII"],
+)
+def test_name_with_an_odd_character_is_refused_and_shown(
+    chart: Chart, queue: Values, words: str
+) -> None:
+    """A character that nobody sees is shown in the message, and refused where it cannot be meant."""
+    assert f"queue 'orders', build 'blue': {words}" in chart.refuse(with_orders(**queue))
+
+
+def test_task_queue_above_ascii_is_taken(chart: Chart) -> None:
+    """Temporal takes any text as the name of a task queue, and the workers get it as it is."""
+    rendered = chart.render(with_orders(taskQueue="Aufträge"))
+
+    assert rendered.variables("fleet-orders-blue")["FLEET_WORKER_TASK_QUEUE"] == "Aufträge"
+
+
 def test_labels_that_kubernetes_takes_are_taken(chart: Chart) -> None:
     """A domain in the name, an empty value and 63 characters are fine."""
     labels = {"example.com/team": "A.b_c-1", "empty": "", "long": "a" * 63}

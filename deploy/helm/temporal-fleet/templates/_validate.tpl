@@ -277,7 +277,12 @@ What concerns one build. Argument: a dict of fleet and build.
 {{- if not $build.id -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is missing; set it to that of its image, such as buildId: \"1.4.0\", or remove the build with %s: null" $at $build.key)) -}}
 {{- else if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $build.id) -}}
-{{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is '%s'; it becomes a label, so use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends" $at $build.id)) -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: buildId is %q; it becomes a label, so use 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends" $at $build.id)) -}}
+{{- end -}}
+{{- range $name, $text := dict "deploymentName" $build.deployment "taskQueue" ($values.taskQueue | default "") "temporal.namespace" $build.root.Values.temporal.namespace -}}
+{{- if regexMatch "[[:cntrl:]]" $text -}}
+{{- include "temporal-fleet.problem" (list $fleet (printf "%s: %s is %q, which has a control character, such as the end of a line; remove it" $at $name $text)) -}}
+{{- end -}}
 {{- end -}}
 {{- if not $values.image.repository -}}
 {{- include "temporal-fleet.problem" (list $fleet (printf "%s: image.repository is empty; set it to where the workload's image is, without a tag" $at)) -}}
