@@ -300,7 +300,7 @@ async def test_cancellation_reaches_every_model(
         await handle.result()
 
     assert isinstance(caught.value.cause, CancelledError)
-    assert bench.finished == [(function.__name__, "cancelled")]
+    assert bench.finished == [(function.__name__, "canceled")]
     if function is cpu_sample.compute:
         await until(lambda: not psutil.pid_exists(mark))
 
@@ -354,7 +354,7 @@ async def test_cancel_all_gives_the_attempt_back(
     assert failure.application_failure_info.type == "WorkerShutdown"
     assert failure.application_failure_info.non_retryable is False
     assert "second SIGTERM" in failure.message
-    assert bench.finished == [(function.__name__, "cancelled")]
+    assert bench.finished == [(function.__name__, "canceled")]
 
 
 @pytest.mark.parametrize("function", [finish_async, finish_thread, ask_thread])
@@ -435,4 +435,4 @@ async def test_end_of_grace_stays_the_sdks_affair(
     failure = await last_failure(handle)
 
     assert "orker is shutting down" in failure.message
-    assert bench.finished == [(function.__name__, "cancelled")]
+    assert bench.finished == [(function.__name__, "canceled")]

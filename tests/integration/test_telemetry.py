@@ -24,6 +24,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 from typing_extensions import override
 
+from temporal_fleet.telemetry.metrics.families import DERIVED_FAMILIES
 from temporal_fleet.testing import dev_server
 
 pytestmark = pytest.mark.integration
@@ -201,6 +202,8 @@ async def test_every_sample_carries_deployment_and_build_id(address: str) -> Non
         if (sample.labels.get("deployment"), sample.labels.get("build_id")) != ("parcels", "b1")
     ]
     assert unlabelled == []
+    for declared in DERIVED_FAMILIES:
+        assert f"# HELP {declared.name} {declared.help}\n" in run.metrics
     outcomes = next(f for f in families if f.name == "fleet_workflow_outcomes")
     (outcome,) = outcomes.samples
     assert outcome.value == 1

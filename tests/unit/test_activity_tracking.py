@@ -96,7 +96,7 @@ def on_pool() -> None:
         (returns, "completed"),
         (raises, "failed"),
         (completes_elsewhere, "will_complete_async"),
-        (is_cancelled, "cancelled"),
+        (is_cancelled, "canceled"),
     ],
 )
 async def test_observer_learns_the_outcome(
@@ -189,7 +189,7 @@ async def test_cancel_all_cancels_tasks_without_the_sdks_record() -> None:
 
     assert told.activity_type == "nap"
     assert (caught.value.type, caught.value.non_retryable) == ("WorkerShutdown", False)
-    assert recorder.finished == [("nap", "cancelled")]
+    assert recorder.finished == [("nap", "canceled")]
     assert task.cancelling() == 0
 
 

@@ -14,10 +14,16 @@ from temporal_fleet.health.process.exposition import MalformedError, merge, pars
 
 if TYPE_CHECKING:
     from temporal_fleet.health.process.exposition import Families
+    from temporal_fleet.health.process.probes import MetricsState
 
 # Every run tries the same examples: a failure here is a failure everywhere.
 EXAMPLES = settings(derandomize=True, deadline=None, max_examples=200)
-LABELS = {"deployment": "orders", "build_id": "b1"}
+STATE: MetricsState = {
+    "core_port": None,
+    "labels": {"deployment": "orders", "build_id": "b1"},
+    "outcomes": ("fleet_outcomes_total", "Outcomes."),
+    "staleness": ("fleet_stale", "Staleness."),
+}
 FRESH = {"core": False, "worker": False}
 LINE_SEPARATORS = "\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -45,7 +51,7 @@ def test_label_values_of_any_kind_arrive_unchanged(values: list[str]) -> None:
     """Every label value comes out as it went in, in both halves, with the labels of ours."""
     families = parse(exposition(*values))
 
-    text = merge(families, families, LABELS, FRESH)
+    text = merge(families, families, STATE, FRESH)
 
     found = [
         (sample.labels["kind"], sample.labels.get("build_id"))
@@ -75,7 +81,7 @@ def test_bytes_of_any_kind_are_parsed_or_refused(text: bytes) -> None:
     families = parsed_or_refused(text)
 
     if families is not None:
-        merged = merge(families, families, LABELS, FRESH)
+        merged = merge(families, families, STATE, FRESH)
         assert list(text_string_to_metric_families(merged))
 
 

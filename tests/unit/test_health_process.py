@@ -38,6 +38,12 @@ temporal_latency_seconds_sum{build_id="b1"} 0.05
 temporal_latency_seconds_count{build_id="b1"} 1
 """
 LABELS = {"deployment": "orders", "build_id": "b1"}
+METRICS_STATE: MetricsState = {
+    "core_port": None,
+    "labels": {},
+    "outcomes": ("fleet_outcomes_total", "Outcomes."),
+    "staleness": ("fleet_metrics_stale", "Staleness."),
+}
 
 
 @pytest.fixture
@@ -247,13 +253,12 @@ def test_question_that_was_lost_is_asked_again() -> None:
     """A worker that never got the question is asked again at the next scrape."""
     asked: list[int] = []
     bodies: list[bytes] = []
-    state: MetricsState = {"core_port": None, "labels": {}}
     with selectors.DefaultSelector() as selector:
         collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
-        collector.collect(state, bodies.append)
+        collector.collect(METRICS_STATE, bodies.append)
         collector.expire(time.monotonic() + COLLECT_TIMEOUT)
 
-        collector.collect(state, bodies.append)
+        collector.collect(METRICS_STATE, bodies.append)
         collector.take_answer(asked[-1], b"x 1\n")
 
     lost, answered = bodies
@@ -266,11 +271,10 @@ def test_late_answer_is_not_taken_for_that_to_the_next_question() -> None:
     """What was rendered for an earlier scrape is served as old, never as fresh."""
     asked: list[int] = []
     bodies: list[bytes] = []
-    state: MetricsState = {"core_port": None, "labels": {}}
     with selectors.DefaultSelector() as selector:
         collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
         for _ in range(2):
-            collector.collect(state, bodies.append)
+            collector.collect(METRICS_STATE, bodies.append)
             if len(asked) == 2:
                 collector.take_answer(asked[0], b"x 1\n")
             collector.expire(time.monotonic() + COLLECT_TIMEOUT)

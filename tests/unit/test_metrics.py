@@ -31,6 +31,7 @@ from temporal_fleet.telemetry.metrics import (
     reference_markdown,
 )
 from temporal_fleet.telemetry.metrics.families import DERIVED_FAMILIES, WORKER_FAMILIES, Family
+from temporal_fleet.telemetry.metrics.reference import SDK_BUCKETS
 
 
 @pytest.fixture
@@ -257,6 +258,20 @@ def test_runtime_metrics_are_on_loopback_with_labels_and_units() -> None:
     assert found[f"{waited}_seconds_bucket", (*labels, ("le", "60"))] == 1
     assert found[f"{ran}_seconds_bucket", (*labels, ("le", "0.25"))] == 0
     assert not any(name == "service_name" for _, pairs in found for name, _ in pairs)
+
+
+def test_histograms_of_workloads_have_the_buckets_that_the_reference_names() -> None:
+    """What `metric_meter()` records keeps the SDK's buckets, which the latency buckets leave alone."""
+    settings = Settings(metrics=MetricsSettings(latency_buckets=(0.25,)))
+    runtime, port = build_runtime(settings, workload="orders")
+    runtime.metric_meter.create_histogram_timedelta("render_time").record(timedelta(seconds=1))
+
+    assert port is not None
+    found = samples(core_text(port))
+
+    bounds = [dict(labels)["le"] for name, labels in found if name == "render_time_seconds_bucket"]
+    assert bounds == [*SDK_BUCKETS, "+Inf"]
+    assert f"{', '.join(SDK_BUCKETS[:-1])} and {SDK_BUCKETS[-1]}" in reference_markdown()
 
 
 def test_runtime_without_metrics_opens_no_port() -> None:

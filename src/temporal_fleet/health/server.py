@@ -26,6 +26,7 @@ import structlog
 from temporal_fleet.errors import PortInUseError, Problem, SettingsError
 from temporal_fleet.health.process.answers import pack_answer
 from temporal_fleet.health.process.page import SharedPage, create_page_file
+from temporal_fleet.telemetry.metrics.families import METRICS_STALE, WORKFLOW_OUTCOMES
 
 if TYPE_CHECKING:
     from temporal_fleet.health.process.probes import MetricsState
@@ -81,7 +82,14 @@ class HealthServer:
         self._on_restart = on_restart
         self._liveness_timeout = settings.liveness_timeout.total_seconds()
         self._metrics: MetricsState | None = (
-            {"core_port": None, "labels": dict(labels or {})} if render_metrics else None
+            {
+                "core_port": None,
+                "labels": dict(labels or {}),
+                "outcomes": (WORKFLOW_OUTCOMES.name, WORKFLOW_OUTCOMES.help),
+                "staleness": (METRICS_STALE.name, METRICS_STALE.help),
+            }
+            if render_metrics
+            else None
         )
         self._listener = _listen(settings)
         self.port: int = self._listener.getsockname()[1]

@@ -41,7 +41,7 @@ class MetricsSettings(Group):
     latency_buckets: Buckets = (
         0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
     )  # fmt: skip
-    """Upper bounds in seconds of all other histograms: activities, workflow tasks, requests."""
+    """Upper bounds in seconds of the other histograms of the SDK: activities, workflow tasks, requests."""
 
     @override
     def broken_rules(self) -> Iterator[BrokenRule]:

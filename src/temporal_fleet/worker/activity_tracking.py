@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from temporal_fleet.worker.local_activities import LocalRetries, stopped
 
-Outcome = Literal["completed", "failed", "cancelled", "will_complete_async"]
-"""How an attempt ended. ``cancelled`` covers requests of the server and of this worker alike."""
+Outcome = Literal["completed", "failed", "canceled", "will_complete_async"]
+"""How an attempt ended. ``canceled`` covers requests of the server and of this worker alike."""
 
 log = structlog.get_logger(__name__)
 
@@ -173,7 +173,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
             outcome = "completed"
             return result
         except (asyncio.CancelledError, CancelledError) as error:
-            outcome = "cancelled"
+            outcome = "canceled"
             if tracked.reason is None:
                 raise
             if isinstance(error, asyncio.CancelledError):

@@ -53,7 +53,7 @@ class MetricsCollector:
         self._failed: set[str] = set()
         self._question = 0
         self._waiting: list[Callable[[bytes], None]] = []
-        self._labels: dict[str, str] = {}
+        self._state: MetricsState | None = None
         self._core: socket.socket | None = None
         self._received = bytearray()
         self.deadline: float | None = None
@@ -65,7 +65,7 @@ class MetricsCollector:
         if self.deadline is not None:
             return
         self.deadline = time.monotonic() + COLLECT_TIMEOUT
-        self._labels = state["labels"]
+        self._state = state
         self._pending = {"worker"}
         self._failed = set()
         self._question += 1
@@ -119,7 +119,8 @@ class MetricsCollector:
     def _finish(self) -> None:
         self._close_core()
         stale = {source: source in self._failed for source in self._last}
-        body = merge(self._last["core"], self._last["worker"], self._labels, stale).encode()
+        assert self._state is not None, "a collection begins with it"
+        body = merge(self._last["core"], self._last["worker"], self._state, stale).encode()
         waiting, self._waiting = self._waiting, []
         self.deadline = None
         self._pending = set()

@@ -15,12 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .probes import MetricsState
+
     Families = dict[str, "Family"]
     Sample = tuple[str, str, str]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OUTCOMES_METRIC = "fleet_workflow_outcomes_total"
-STALE_METRIC = "fleet_metrics_stale"
 
 _OUTCOME_BY_COUNTER = {
     "temporal_workflow_completed_total": "completed",
@@ -88,24 +88,23 @@ def parse(text: bytes) -> Families:
     return families
 
 
-def merge(
-    core: Families, worker: Families, labels: Mapping[str, str], stale: Mapping[str, bool]
-) -> str:
+def merge(core: Families, worker: Families, state: MetricsState, stale: Mapping[str, bool]) -> str:
     """Return one exposition of everything.
 
     Args:
         core: What the SDK core's endpoint says; carries deployment and build ID already.
         worker: What the worker's ``prometheus_client`` registries say, without them.
-        labels: Labels to add to every sample of *worker* that does not have them.
+        state: Labels to add to every sample of *worker* that does not have them, and what the
+            families are called that are added here.
         stale: By source (``core``, ``worker``): whether what it says is older, because it did not
             answer in time or not well.
     """
-    pairs = {name: f'{name}="{_escape(value)}"' for name, value in labels.items()}
+    pairs = {name: f'{name}="{_escape(value)}"' for name, value in state["labels"].items()}
     families: Families = {}
     _add(families, core, {})
-    _add(families, _outcomes(core), {})
+    _add(families, _outcomes(core, *state["outcomes"]), {})
     _add(families, worker, pairs)
-    _add(families, _staleness(stale), pairs)
+    _add(families, _staleness(stale, *state["staleness"]), pairs)
     lines: list[str] = []
     for family in families.values():
         lines += family.header.values()
@@ -142,30 +141,24 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _outcomes(core: Families) -> Families:
+def _outcomes(core: Families, name: str, meaning: str) -> Families:
     # Derived here, from counters that the core keeps anyway, so that workflows pay nothing for it.
-    family = Family()
-    family.header = {
-        "HELP": f"# HELP {OUTCOMES_METRIC} Workflow runs that ended on this worker, by outcome.",
-        "TYPE": f"# TYPE {OUTCOMES_METRIC} counter",
-    }
-    family.samples = [
-        (OUTCOMES_METRIC, ",".join(filter(None, [f'outcome="{outcome}"', labels])), value)
+    samples = [
+        (name, ",".join(filter(None, [f'outcome="{outcome}"', labels])), value)
         for counter, outcome in _OUTCOME_BY_COUNTER.items()
         if counter in core
         for _, labels, value in core[counter].samples
     ]
-    return {OUTCOMES_METRIC: family} if family.samples else {}
+    return _declared(name, "counter", meaning, samples) if samples else {}
 
 
-def _staleness(stale: Mapping[str, bool]) -> Families:
-    help_text = "Whether metrics of this source are old because it did not answer in time."
+def _staleness(stale: Mapping[str, bool], name: str, meaning: str) -> Families:
+    samples = [(name, f'source="{source}"', f" {int(old)}") for source, old in stale.items()]
+    return _declared(name, "gauge", meaning, samples)
+
+
+def _declared(name: str, kind: str, meaning: str, samples: list[Sample]) -> Families:
     family = Family()
-    family.header = {
-        "HELP": f"# HELP {STALE_METRIC} {help_text}",
-        "TYPE": f"# TYPE {STALE_METRIC} gauge",
-    }
-    family.samples = [
-        (STALE_METRIC, f'source="{source}"', f" {int(old)}") for source, old in stale.items()
-    ]
-    return {STALE_METRIC: family}
+    family.header = {"HELP": f"# HELP {name} {meaning}", "TYPE": f"# TYPE {name} {kind}"}
+    family.samples = samples
+    return {name: family}

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         """Loopback port of the SDK's own endpoint; None = not open (yet)."""
         labels: dict[str, str]
         """Labels for all metrics that do not come from the SDK's core, which labels its own."""
+        outcomes: tuple[str, str]
+        """Name and help text of the family of workflow outcomes, which the core only implies."""
+        staleness: tuple[str, str]
+        """Name and help text of the family that says which source is stale."""
 
     class WorkerState(TypedDict):
         """The document in the shared page."""

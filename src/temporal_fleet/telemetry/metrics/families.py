@@ -99,7 +99,8 @@ PROCESS_POOL_RESTARTS = Family(
 ACTIVITY_OUTCOMES = Family(
     "fleet_activity_outcomes_total",
     "counter",
-    "Attempts of activities that ended on this worker, by outcome.",
+    "Attempts of activities that ended on this worker, by outcome (completed, failed, canceled, "
+    "will_complete_async).",
     ("activity_type", "outcome"),
 )
 ACTIVITY_SECONDS = Family(
@@ -147,20 +148,20 @@ WORKER_FAMILIES = (
 )
 """What the worker itself counts."""
 
-DERIVED_FAMILIES = (
-    Family(
-        "fleet_workflow_outcomes_total",
-        "counter",
-        "Workflow runs that ended on this worker, by outcome (completed, failed, canceled, "
-        "continued_as_new). Timeouts and terminations happen on the server and are not in it.",
-        ("workflow_type", "outcome", "task_queue", "namespace"),
-    ),
-    Family(
-        "fleet_metrics_stale",
-        "gauge",
-        "1 when metrics of this source (core, worker) are those of an earlier scrape, because it "
-        "did not answer in time.",
-        ("source",),
-    ),
+WORKFLOW_OUTCOMES = Family(
+    "fleet_workflow_outcomes_total",
+    "counter",
+    "Workflow runs that ended on this worker, by outcome (completed, failed, canceled, "
+    "continued_as_new). Timeouts and terminations happen on the server and are not in it.",
+    ("workflow_type", "outcome", "task_queue", "namespace"),
 )
+METRICS_STALE = Family(
+    "fleet_metrics_stale",
+    "gauge",
+    "1 when metrics of this source (core, worker) are those of an earlier scrape, because it did "
+    "not answer in time, or not well.",
+    ("source",),
+)
+
+DERIVED_FAMILIES = (WORKFLOW_OUTCOMES, METRICS_STALE)
 """What the health server adds."""

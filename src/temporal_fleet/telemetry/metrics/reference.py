@@ -98,12 +98,17 @@ CORE_FAMILIES = tuple(
     for name, meaning in meanings.items()
 )
 """What the SDK's core exposes. Source: observed with temporalio 1.35."""
+SDK_BUCKETS = ("0.05", "0.1", "0.5", "1", "2.5", "10")
+"""Upper bounds of histograms that workloads record. Source: observed with temporalio 1.35."""
 
 
 def reference_markdown() -> str:
     """Return the text of ``docs/reference/metrics.md``."""
     return _REFERENCE.format(
-        worker=_table(WORKER_FAMILIES), derived=_table(DERIVED_FAMILIES), core=_table(CORE_FAMILIES)
+        worker=_table(WORKER_FAMILIES),
+        derived=_table(DERIVED_FAMILIES),
+        core=_table(CORE_FAMILIES),
+        sdk_buckets=f"{', '.join(SDK_BUCKETS[:-1])} and {SDK_BUCKETS[-1]}",
     )
 
 
@@ -125,18 +130,23 @@ All are served at `/metrics` on the health port, as Prometheus text. All carry t
 ## Of the SDK's core
 
 Durations are in seconds. The buckets of the waiting times (`schedule_to_start`) come from
-`FLEET_METRICS_SCHEDULE_TO_START_BUCKETS`, those of the other histograms from
+`FLEET_METRICS_SCHEDULE_TO_START_BUCKETS`, those of the other histograms below from
 `FLEET_METRICS_LATENCY_BUCKETS`, except that the end-to-end latency of workflows keeps the SDK's.
-All carry `namespace` as well. A metric appears when it is first updated. What workflows and
-activities record with `metric_meter()` is here too.
+All carry `namespace` as well. A metric appears when it is first updated.
 
 {core}
+
+What workflows and activities record with `metric_meter()` is here too. Such histograms have the
+buckets {sdk_buckets} of the SDK, whatever they measure: no setting changes
+them. A histogram that needs others is better registered with `prometheus_client`, which takes its
+buckets as an argument.
 
 ## Of the process and of workloads
 
 `process_*`, `python_gc_*` and `python_info` come from `prometheus_client`, and so does every metric
 that a workload registers there, such as `prometheus_client.Counter("payments_captured", "...")`.
-Use that for what belongs to no single workflow or activity.
+Use that for what belongs to no single workflow or activity. What `@cpu_bound` functions count is
+[not among it](../concepts/execution-models.md#processes).
 """
 
 

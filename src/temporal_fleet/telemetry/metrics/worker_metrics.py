@@ -52,7 +52,7 @@ class Metrics:
 
         Args:
             activity_type: Its name.
-            outcome: How it ended, such as ``completed``, ``failed`` or ``cancelled``.
+            outcome: How it ended, such as ``completed``, ``failed`` or ``canceled``.
             seconds: How long it ran.
         """
         key = (activity_type, outcome)
