@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from health_client import WORKER_METRICS, Answer, settings, wait_until
+from hypothesis import example, given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from typing_extensions import override
 
 from temporal_fleet.health.process.collection import COLLECT_TIMEOUT, MetricsCollector
+from temporal_fleet.health.process.http_connection import BadRequestError, parse_request
 from temporal_fleet.health.server import HealthServer
 from temporal_fleet.health.state import HealthState
 
@@ -375,3 +381,46 @@ def test_slow_clients_leave_room_for_probes(server: HealthServer) -> None:
 
     assert [answer.status for answer in answers] == [200] * 10
     assert median(answer.seconds for answer in answers) < 0.1
+
+
+def test_flood_of_clients_that_hang_up_leaves_room_for_probes(server: HealthServer) -> None:
+    """A thousand connections that are reset, with and without a request, end and delay nothing."""
+    child = server.child_pid
+    for number in range(1_000):
+        client = socket.create_connection(("127.0.0.1", server.port))
+        # Resets the connection instead of closing it in order.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if number % 2:
+            client.send(b"GET /readyz HTTP/1.1\r\n\r\n")
+        client.close()
+
+    assert Answer(server.port, "/livez").status == 200
+    assert server.child_pid == child
+
+
+def test_request_in_single_bytes_is_answered(server: HealthServer) -> None:
+    """A request that arrives byte by byte is the same request."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n":
+            client.send(bytes([byte]))
+        answer = client.makefile("rb").read()
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nok\n")
+
+
+@hypothesis.settings(derandomize=True, deadline=None, max_examples=300)
+@given(
+    st.one_of(
+        st.binary(),
+        st.lists(st.one_of(st.just(b"GET / HTTP/1.1"), st.binary())).map(b"\r\n".join),
+    )
+)
+@example(b"GET /livez HTTP/1.1\r\nContent-Length: \xb2")
+@example(b"GET ? HTTP/1.1\r\nAccept-Encoding: ;;,;q\r\nConnection: \xff")
+def test_request_of_any_bytes_is_understood_or_refused(head: bytes) -> None:
+    """Nothing that a client sends ends the process: it is a request, or gets a status."""
+    with contextlib.suppress(BadRequestError):
+        request = parse_request(head)
+        assert request.method in {"GET", "HEAD"}
