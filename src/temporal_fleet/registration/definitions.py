@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import nexusrpc
-import temporalio.activity
-import temporalio.workflow
 from temporalio.common import VersioningBehavior
 
+from temporal_fleet.sdk_internals import ActivityDefinition as SdkActivityDefinition
+from temporal_fleet.sdk_internals import WorkflowDefinition as SdkWorkflowDefinition
 from temporal_fleet.workload import Workload
 
 ExecutionModel = Literal["async", "thread", "process"]
@@ -77,7 +77,7 @@ def workflow_definition(target: object) -> WorkflowDefinition | None:
     """
     if not isinstance(target, type):
         return None
-    found = temporalio.workflow._Definition.from_class(target)  # noqa: SLF001
+    found = SdkWorkflowDefinition.from_class(target)
     if found is None:
         return None
     return WorkflowDefinition(
@@ -100,7 +100,7 @@ def called_workflow(target: object) -> WorkflowDefinition | None:
     """Read the definition of what a child-workflow call names: a class or its ``run`` method."""
     if isinstance(target, type) or not callable(target):
         return workflow_definition(target)
-    found = temporalio.workflow._Definition.from_run_fn(target)  # noqa: SLF001
+    found = SdkWorkflowDefinition.from_run_fn(target)
     return workflow_definition(found.cls) if found else None
 
 
@@ -108,7 +108,7 @@ def activity_definition(target: object) -> ActivityDefinition | None:
     """Read an activity's definition; None when *target* has no ``@activity.defn``."""
     if not callable(target):
         return None
-    found = temporalio.activity._Definition.from_callable(target)  # noqa: SLF001
+    found = SdkActivityDefinition.from_callable(target)
     if found is None:
         return None
     model: ExecutionModel = "async" if found.is_async else "thread"

@@ -11,7 +11,6 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Generic
 
-import temporalio.workflow
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -27,6 +26,7 @@ from temporal_fleet.errors import (
     Problem,
     WorkloadError,
 )
+from temporal_fleet.sdk_internals import WorkflowDefinition
 from temporal_fleet.starting.lines import (
     LineResult,
     LineStatus,
@@ -167,7 +167,7 @@ class _Starter(Generic[ModelT]):
         self._on_line = on_line
         self.report = report
         # The SDK offers no public way from a workflow class to its run method and result type.
-        definition = temporalio.workflow._Definition.must_from_class(start.workflow)  # noqa: SLF001
+        definition = WorkflowDefinition.must_from_class(start.workflow)
         self._run_method: Any = definition.run_fn
         self._result_type: type | None = definition.ret_type
         self._follow_ups = asyncio.Semaphore(_FOLLOW_UPS)

@@ -21,6 +21,7 @@ from temporalio.exceptions import CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 from typing_extensions import override
 
+from temporal_fleet.sdk_internals import CompleteAsyncError, running_attempt
 from temporal_fleet.worker.local_activities import LocalRetries, stopped
 
 Outcome = Literal["completed", "failed", "canceled", "will_complete_async"]
@@ -159,7 +160,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
 
     @override
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        tracked = _Tracked(_describe(input), _attempt_of_sdk(self.next))
+        tracked = _Tracked(_describe(input), running_attempt(self.next))
         _bind_log_context(tracked.activity)
         if tracked.activity.model == "thread":
             input.fn = functools.partial(_run_unless_cancelled, input.fn)
@@ -179,7 +180,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
             if isinstance(error, asyncio.CancelledError):
                 tracked.task.uncancel()  # this task goes on: it reports the failure
             raise stopped(tracked.reason, is_local=tracked.activity.is_local) from None
-        except activity._CompleteAsyncError:  # noqa: SLF001 - what raise_complete_async() raises; it has no public name
+        except CompleteAsyncError:
             outcome = "will_complete_async"
             raise
         except Exception as error:
@@ -268,17 +269,3 @@ def _bind_log_context(running: RunningActivity) -> None:
     structlog.contextvars.bind_contextvars(
         **{name: value for name, value in fields.items() if value is not None}
     )
-
-
-def _attempt_of_sdk(interceptor: Any) -> Any:
-    """Return the SDK's own record of the attempt, which alone can cancel an activity in a thread.
-
-    It has no public name; it hangs on the last interceptor of the chain. None when an SDK release
-    moves it; then activities in threads cannot be cancelled by :meth:`ActivityTracker.cancel_all`.
-    """
-    while interceptor is not None:
-        found = getattr(interceptor, "_running_activity", None)
-        if found is not None:
-            return found
-        interceptor = getattr(interceptor, "next", None)
-    return None

@@ -23,6 +23,7 @@ from temporal_fleet.client.connection import default_identity
 from temporal_fleet.errors import ExitCode, FleetError
 from temporal_fleet.execution import current_pool
 from temporal_fleet.health.state import HealthState, Phase
+from temporal_fleet.sdk_internals import evict_workflow
 from temporal_fleet.settings import LoadedSettings, Settings
 from temporal_fleet.settings.fields import setting_fields
 from temporal_fleet.telemetry.logs import configure_logging
@@ -222,8 +223,7 @@ class WorkerProcess:
         self._tracker.cancel_local(reason)
         for run_id in self._tracker.local_retries.waiting():
             log.warning("workflow task of a local activity given up", run_id=run_id)
-            # The only way to a retry that waits in the SDK's core; the server hands the task out again.
-            worker._bridge_worker.request_workflow_eviction(run_id)  # noqa: SLF001 - it has no public name
+            evict_workflow(worker, run_id)
 
     def _enter(self, phase: Phase) -> None:
         self._health.set_phase(phase)
