@@ -200,7 +200,7 @@ async def test_dev_with_broken_code_from_the_start_waits_for_it_to_be_mended(
     """A workload that never started is started when its code changes."""
     greeting.write("workflows.py", "import no_such_module")
     async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
-        await dev.printed("waiting for its code to change")
+        await dev.printed("trying again when its code changes")
         await dev.printed("greeting .* does not run")
         say(greeting, "mended")
         await dev.printed("restarted in")
@@ -282,6 +282,20 @@ async def test_dev_with_reset_forgets_earlier_workflows(
         known = [each async for each in (await client_of(tmp_path / "here")).list_workflows()]
 
     assert known == []
+
+
+async def test_dev_when_what_a_workload_needs_appears_starts_it_by_itself(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """A workload that needs what is not there yet is tried again without a change of its code."""
+    greeting.write("models.py", "import needed\n" + MODELS)
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        await dev.printed("trying again when its code changes")
+        (greeting.site / "needed.py").touch()
+        await dev.printed("greeting: started in")
+        text = await greet(tmp_path / "here", "ann")
+
+    assert text == "hello ann"
 
 
 async def test_dev_when_a_worker_is_killed_starts_it_again(

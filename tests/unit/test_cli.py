@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from missing_module import output_without
 from written_workload import WrittenWorkload, fleet_environment, write_workload
 
 from temporal_fleet import __version__
@@ -297,6 +298,19 @@ def test_command_interrupted_ends_with_130() -> None:
         code = process.wait(30)
 
     assert code == INTERRUPTED
+
+
+def test_dev_without_its_extra_starts_nothing_and_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has installed the package alone is told what else it takes, before anything runs."""
+    monkeypatch.chdir(tmp_path)
+    code = "import sys; sys.stderr = sys.stdout; from temporal_fleet.cli import run; print(run(['dev']))"
+    said, status = output_without("watchfiles", code).splitlines()
+
+    assert "pip install 'temporal-fleet[dev]'" in said
+    assert int(status) == ExitCode.STARTUP
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_output_into_a_closed_pipe_is_no_traceback(greeting: WrittenWorkload) -> None:

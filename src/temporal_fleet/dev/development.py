@@ -21,6 +21,7 @@ from temporal_fleet.dev.server import EmbeddedServer, embedded_server
 from temporal_fleet.dev.sources import (
     changes,
     modules_by_distribution,
+    require_watching,
     source_directory,
     sources_of,
     third_party_modules,
@@ -72,6 +73,8 @@ def develop(options: DevOptions) -> ExitCode:
 
 
 async def _develop(options: DevOptions) -> ExitCode:
+    if options.reload:
+        require_watching()
     entries = _choose(options.workloads)
     stop = _Stop()
     async with AsyncExitStack() as stack:

@@ -163,6 +163,21 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def require_watching() -> None:
+    """Make sure that changes can be seen.
+
+    Raises:
+        FleetError: When watchfiles is not installed.
+    """
+    try:
+        import watchfiles  # noqa: F401
+    except ImportError as error:
+        raise FleetError(
+            "watchfiles is not installed, so changes cannot be seen. Install it: "
+            "pip install 'temporal-fleet[dev]'; or run without: fleet dev --no-reload"
+        ) from error
+
+
 async def changes(sources: Mapping[str, Sequence[Path]]) -> AsyncIterator[dict[str, list[Path]]]:
     """Yield which files have changed, whenever some have.
 
@@ -172,17 +187,8 @@ async def changes(sources: Mapping[str, Sequence[Path]]) -> AsyncIterator[dict[s
 
     Yields:
         The changed files of each name that has any, as :func:`assign` shows them.
-
-    Raises:
-        FleetError: When watchfiles is not installed.
     """
-    try:
-        from watchfiles import awatch
-    except ImportError as error:
-        raise FleetError(
-            "watchfiles is not installed, so changes cannot be seen. Install it: "
-            "pip install 'temporal-fleet[dev]'; or run without: fleet dev --no-reload"
-        ) from error
+    from watchfiles import awatch
 
     async for batch in awatch(
         *{path for paths in sources.values() for path in paths},

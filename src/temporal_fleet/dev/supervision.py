@@ -21,6 +21,7 @@ from temporal_fleet.ports import free_port
 _PROBE_INTERVAL = timedelta(milliseconds=20)
 _BACKOFF_INITIAL = timedelta(seconds=1)
 _BACKOFF_MAXIMUM = timedelta(seconds=30)
+_RETRY_INTERVAL = timedelta(seconds=15)
 _FILES_NAMED = 3
 
 Say = Callable[[str], None]
@@ -37,7 +38,7 @@ class SupervisedWorkload:
         print_line: Prints a line that a process wrote.
         kill_after: How long a process may take to drain before it is killed.
         waits_for_change: Whether somebody tells about changes. If so, code that cannot start is
-            not tried again until it changes.
+            seldom tried again until it changes.
     """
 
     def __init__(
@@ -103,14 +104,18 @@ class SupervisedWorkload:
                         f"✗ {self.name}: {reason}; restarting in {backoff.total_seconds():g} s"
                     )
                     current = None
-            elif not self._changed.is_set() and self._gives_up():
-                self._say(f"✗ {self.name}: does not start; waiting for its code to change")
-                await self._changed.wait()
+            elif not self._changed.is_set() and self._needs_change():
+                # Or a server or database that is not there yet: the exit code is the same.
+                backoff = _RETRY_INTERVAL
+                self._say(
+                    f"✗ {self.name}: does not start; trying again when its code changes, "
+                    f"or in {backoff.total_seconds():g} s"
+                )
             if current is None and not self._changed.is_set():
                 await _first(self._changed.wait(), asyncio.sleep(backoff.total_seconds()))
                 backoff = min(backoff * 2, _BACKOFF_MAXIMUM)
 
-    def _gives_up(self) -> bool:
+    def _needs_change(self) -> bool:
         return self._waits_for_change and self._last_code == ExitCode.STARTUP
 
     async def _start(self, launcher: Launcher, current: Child | None) -> Child | None:
