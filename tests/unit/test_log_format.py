@@ -325,3 +325,23 @@ def test_json_with_circle_is_text() -> None:
     circle.append(circle)
 
     assert json.loads(render_json({"value": circle}))["value"] == "[[...]]"
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_fields_named_like_ours_are_written_beside_them(format: str) -> None:
+    """Who logs a `level` or `timestamp` of his own keeps both, and the line keeps its meaning."""
+    text = stderr_of(
+        """
+        structlog.contextvars.bind_contextvars(workload="mine")
+        std.warning("refused", extra={"timestamp": 17, "level": 3, "event": "else", "build_id": "x"})
+        log.warning("refused", timestamp=17, level=3, logger="else", build_id="x")
+        """,
+        format=format,
+    )
+    assert "lost" not in text
+    if format == "json":
+        for line in map(json.loads, text.splitlines()):
+            assert (line["level"], line["event"]) == ("warning", "refused")
+            assert (line["build_id"], line["workload"]) == ("b1", "orders")
+            assert (line["extra_timestamp"], line["extra_level"]) == (17, 3)
+            assert (line["extra_build_id"], line["extra_workload"]) == ("x", "mine")

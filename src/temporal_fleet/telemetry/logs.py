@@ -48,6 +48,7 @@ _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {
     *("message", "asctime", "taskName"),
     *("temporal_workflow", "temporal_activity", "temporal_log"),
 }
+_HEAD = frozenset({"timestamp", "level", "event", "logger"})
 _LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
 
 _TRACEBACKS = logging.Formatter()
@@ -152,8 +153,13 @@ class LineHandler(logging.Handler):
             event = _add_stack(logger, method, {**event, "stack_info": True})
         if exc_info := event.pop("exc_info", None):
             event = _add_exception(logger, method, {**event, "exc_info": exc_info})
-        fields.update(event)
+        for name, value in event.items():
+            fields[self._free(name)] = value
         return fields
+
+    def _free(self, name: str) -> str:
+        """Return under which name a foreign field is written: never in place of one of ours."""
+        return f"extra_{name}" if name in _HEAD or name in self._constants else name
 
     def write_line(self, line: str) -> None:
         """Write a rendered line; never raises, never waits longer than :data:`WRITE_TIMEOUT`."""
@@ -170,7 +176,7 @@ class LineHandler(logging.Handler):
             "event": event,
             "logger": logger,
             **self._constants,
-            **structlog.contextvars.get_contextvars(),
+            **{self._free(k): v for k, v in structlog.contextvars.get_contextvars().items()},
             **_trace_source(),
         }
 
@@ -197,7 +203,7 @@ class LineHandler(logging.Handler):
         if core := attributes.get("temporal_log"):
             fields["core"] = {"target": core.target, **core.fields}
         for name in attributes.keys() - _RECORD_ATTRIBUTES:
-            fields[name.lstrip("_")] = attributes[name]
+            fields[self._free(name.lstrip("_"))] = attributes[name]
         if record.exc_info:
             fields["exception"] = _TRACEBACKS.formatException(record.exc_info)
         if record.stack_info:
