@@ -161,6 +161,19 @@ def test_settings_show_names_value_and_source_and_masks_secrets() -> None:
     assert "health.port" not in rows
 
 
+def test_settings_show_of_a_workload_tells_what_a_mounted_secret_sets(tmp_path: Path) -> None:
+    """A workload's setting has the same origins as one of the runtime, and counts as changed."""
+    (tmp_path / "orders-database-url").write_text("postgresql://me:hush@db/orders\n")
+    done = run(
+        *("settings", "show", "orders", "--changed", "--output", "json"),
+        FLEET_SECRETS_DIR=str(tmp_path),
+    )
+    [row] = [row for row in json.loads(done.stdout) if row["env"] == "ORDERS_DATABASE_URL"]
+
+    assert row["source"] == f"file {tmp_path / 'orders-database-url'}"
+    assert "hush" not in done.stdout
+
+
 def test_settings_show_with_mistakes_reports_all_and_ends_with_3() -> None:
     """Every wrong setting is named at once, unknown ones with what was meant."""
     done = run("settings", "show", FLEET_DRAIN_TIMEOUT_SECONDS="soon", FLEET_HEALTH_PROT="1")

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from pydantic import SecretStr
 from temporalio.service import TLSConfig
 
@@ -265,3 +271,25 @@ def test_certificate_file_that_is_missing_fails_with_its_setting(tmp_path: Path)
 def test_credential_name_tells_which_never_what(temporal: TemporalSettings, name: str) -> None:
     """Messages say which credential was used, never its value."""
     assert credential_name(temporal) == name
+
+
+def _certificate(folder: Path) -> Path:
+    file = folder / "tls.crt"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    return file
+
+
+@pytest.mark.parametrize("format", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_private_key_with_a_passphrase_is_said_to_be_that(
+    format: PrivateFormat, tmp_path: Path
+) -> None:
+    """Nobody types a passphrase in a pod, so the error says so and how to do without."""
+    key = load_pem_private_key(trustme.CA().private_key_pem.bytes(), None)
+    file = tmp_path / "tls.key"
+    file.write_bytes(key.private_bytes(Encoding.PEM, format, BestAvailableEncryption(b"hush")))
+    with pytest.raises(CredentialError, match=r"TEMPORAL_TLS_CLIENT_KEY_PATH .*with a passphrase"):
+        read_tls(
+            TemporalSettings(
+                tls=True, tls_client_key_path=file, tls_client_cert_path=_certificate(tmp_path)
+            )
+        )

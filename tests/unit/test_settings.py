@@ -191,19 +191,21 @@ def test_load_settings_with_a_file_variable_reads_the_stripped_file(tmp_path: Pa
 
 
 def test_load_settings_with_a_mounted_secret_reads_its_files(tmp_path: Path) -> None:
-    """A Kubernetes secret is read by file names, upper or lower case, past its hidden entries."""
+    """A Kubernetes secret is read by file names in any case, with hyphens too, past its hidden entries."""
     data = tmp_path / "..2026_01_01"
     data.mkdir()
     (data / "TEMPORAL_API_KEY").write_text("s3cret\n")
     (tmp_path / "..data").symlink_to(data.name)
     (tmp_path / "TEMPORAL_API_KEY").symlink_to("..data/TEMPORAL_API_KEY")
     (tmp_path / "fleet_deployment_name").write_text("shop")
+    (tmp_path / "fleet-worker-task-queue").write_text("orders\n")
     (tmp_path / "unrelated.txt").write_text("left alone")
     loaded = load_settings({"FLEET_SECRETS_DIR": str(tmp_path)})
 
     assert loaded.settings.temporal.api_key == SecretStr("s3cret")
     assert loaded.settings.temporal.api_key_file == tmp_path / "TEMPORAL_API_KEY"
     assert loaded.settings.deployment.name == "shop"
+    assert loaded.settings.worker.task_queue == "orders"
     assert loaded.provenance["deployment.name"] == f"file {tmp_path / 'fleet_deployment_name'}"
 
 

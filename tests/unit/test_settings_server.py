@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ PROBLEMS = [
     (
         {"TEMPORAL_ADDRESS": "localhost"},
         "TEMPORAL_ADDRESS: 'localhost' is not a host and a port (set in the environment). "
-        "Use host:port, such as localhost:7233 or [::1]:7233.",
+        "Use host:port, such as localhost:7233.",
     ),
     (
         {"TEMPORAL_ADDRESS": "localhost:99999"},
@@ -359,3 +360,60 @@ def test_profile_file_that_is_a_directory_is_told(tmp_path: Path) -> None:
 def test_profile_file_that_is_empty_keeps_all_defaults() -> None:
     """An empty file shuts out the profiles of the user, as `fleet dev` needs it."""
     assert temporal({"TEMPORAL_CONFIG_FILE": "/dev/null"}).address == "localhost:7233"
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("dns:///frontend:7233", "frontend:7233"),
+        ("dns://10.0.0.2/frontend:7234", "frontend:7234"),
+        ("http://frontend", "frontend:7233"),
+        ("https://shop.tmprl.cloud:7233/path/", "shop.tmprl.cloud:7233"),
+        ("http://me@frontend:80", "frontend:80"),
+        ("grpc://", "localhost:7233"),
+        ("frontend", "frontend:7233"),
+    ],
+)
+def test_cure_of_an_address_is_an_address(address: str, meant: str) -> None:
+    """What the error says to use is accepted, and is the server that was meant."""
+    [problem] = problems_of({"TEMPORAL_ADDRESS": address})
+    words = re.findall(r"\S+:\d+", problem.partition("Use ")[2])
+
+    assert words[0].rstrip(".") == meant
+    assert temporal({"TEMPORAL_ADDRESS": meant}).address == meant
+
+
+@pytest.mark.parametrize("name", ["TEMPORAL_NAMESPACE", "FLEET_WORKER_TASK_QUEUE"])
+def test_name_with_a_line_break_inside_is_refused(name: str) -> None:
+    """The server would take it for another name, which nobody uses."""
+    [problem] = problems_of({name: "shop\nup"})
+
+    assert problem.startswith(f"{name}: ")
+    assert "line break" in problem
+    assert "Use 'shopup'" in problem
+
+
+def test_name_in_a_profile_with_a_line_end_is_refused(tmp_path: Path) -> None:
+    """What a file of profiles holds is taken as it is, so it has to be right."""
+    file = tmp_path / "temporal.toml"
+    file.write_text('[profile.default]\nnamespace = "shop\\n"\n')
+    [problem] = problems_of({"TEMPORAL_CONFIG_FILE": str(file)})
+
+    assert "Use 'shop'" in problem
+
+
+def test_values_are_read_without_the_line_end_of_a_secret() -> None:
+    """A Secret made with `echo` ends in a line break that belongs to no name and no address."""
+    settings = load_settings(
+        {
+            "TEMPORAL_ADDRESS": "frontend:7233\n",
+            "TEMPORAL_NAMESPACE": "shop\n",
+            "FLEET_WORKER_TASK_QUEUE": "orders\r\n",
+            "FLEET_DEPLOYMENT_NAME": " orders\n",
+            "TEMPORAL_WORKER_BUILD_ID": "b1\n",
+        }
+    ).settings
+
+    assert (settings.temporal.address, settings.temporal.namespace) == ("frontend:7233", "shop")
+    assert settings.worker.task_queue == "orders"
+    assert (settings.deployment.name, settings.deployment.build_id) == ("orders", "b1")

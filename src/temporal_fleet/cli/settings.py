@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -71,21 +70,21 @@ def docs() -> None:
 
 
 def _workload_rows(name: str) -> list[SettingRow]:
-    from temporal_fleet.settings import load_model
     from temporal_fleet.settings.fields import setting_fields
+    from temporal_fleet.settings.loading import load_model_with_provenance
     from temporal_fleet.settings.reference import SettingRow, description
     from temporal_fleet.workload import load_workload
 
     model: Any = load_workload(name).settings
     if model is None:
         return []
-    loaded = load_model(model)
+    loaded, provenance = load_model_with_provenance(model)
     return [
         SettingRow(
             path=path,
             env=field.env,
             value_masked=field.show(reduce(getattr, path.split("."), loaded)),
-            source=_source(field.env),
+            source=provenance[path],
             default=field.default_text,
             unit=field.unit,
             description=description(field),
@@ -93,10 +92,3 @@ def _workload_rows(name: str) -> list[SettingRow]:
         )
         for path, field in setting_fields(model).items()
     ]
-
-
-def _source(env: str) -> str:
-    if os.environ.get(env):
-        return env
-    file = os.environ.get(f"{env}_FILE")
-    return f"file {file}" if file else "default"

@@ -257,6 +257,11 @@ def _pem(temporal: TemporalSettings, item: str, label: bytes) -> bytes | None:
     # The SDK would take an authority that holds no certificate for an empty list and trust nobody.
     if re.search(rb"-----BEGIN [A-Z ]*" + label + rb"-----", content) is None:
         raise CredentialError(f"{name}{where} holds no {label.decode().lower()} in PEM form")
+    if b"BEGIN ENCRYPTED PRIVATE KEY" in content or b"Proc-Type: 4,ENCRYPTED" in content:
+        raise CredentialError(
+            f"{name}{where} holds a private key with a passphrase, and there is nobody to type it: "
+            "store the key without one (`openssl pkey -in KEY -out NEW_KEY`)"
+        )
     return content
 
 

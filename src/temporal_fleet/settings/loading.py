@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -80,7 +80,7 @@ def load_settings(
     for field in fields.values():
         if not field.path.startswith("temporal."):
             _add(found, field, sources, _ELSEWHERE.get(field.path, ()))
-    provenance = {path: found[path].source if path in found else "default" for path in fields}
+    provenance = _provenance(fields, found)
     if "concurrency.processes" not in found:
         derived = _derive_processes(root)
         provenance["concurrency.processes"] = derived.source
@@ -106,6 +106,13 @@ def load_model(model: type[SettingsT], environ: Mapping[str, str] | None = None)
     Raises:
         SettingsError: Something is wrong; carries every problem.
     """
+    return load_model_with_provenance(model, environ)[0]
+
+
+def load_model_with_provenance(
+    model: type[SettingsT], environ: Mapping[str, str] | None = None
+) -> tuple[SettingsT, Mapping[str, str]]:
+    """Do as `load_model` does, and return also where each setting came from, by path."""
     sources = Sources(os.environ if environ is None else environ)
     fields = setting_fields(model)
     found: dict[str, Found] = {}
@@ -114,7 +121,11 @@ def load_model(model: type[SettingsT], environ: Mapping[str, str] | None = None)
     prefix = str(model.model_config.get("env_prefix", "")).upper()
     if prefix and model.model_config.get("extra") == "forbid":
         sources.report_unknown(prefix, {SECRETS_DIR, *(field.env for field in fields.values())})
-    return _build(model, fields, found, sources.problems)
+    return _build(model, fields, found, sources.problems), _provenance(fields, found)
+
+
+def _provenance(fields: Iterable[str], found: Mapping[str, Found]) -> dict[str, str]:
+    return {path: found[path].source if path in found else "default" for path in fields}
 
 
 def _derive_processes(root: Path) -> Found:

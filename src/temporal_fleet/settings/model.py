@@ -19,7 +19,7 @@ from typing_extensions import override
 from temporal_fleet.settings.codec import CodecSettings
 from temporal_fleet.settings.observability import LogSettings, MetricsSettings, TracingSettings
 from temporal_fleet.settings.proxy import Proxy, goes_direct, parse_proxy
-from temporal_fleet.settings.rules import BrokenRule, Group, raise_broken_rules, seconds
+from temporal_fleet.settings.rules import BrokenRule, Group, Name, raise_broken_rules, seconds
 from temporal_fleet.settings.server import TemporalSettings
 
 ZERO = timedelta(0)
@@ -112,7 +112,7 @@ class ConnectionSettings(Group):
 class WorkerSettings(Group):
     """What the worker polls and how it shows itself to the server."""
 
-    task_queue: Annotated[str, Field(min_length=1)] | None = None
+    task_queue: Name | None = None
     """Task queue to poll; None = the one the workload declares. Set it to run a second copy of a
     workload on another task queue, such as one for large customers."""
     heartbeat_interval: (
@@ -136,10 +136,10 @@ def _versioning_default(values: dict[str, Any]) -> bool:
 class DeploymentSettings(Group):
     """Which Worker Deployment and build ID this process belongs to."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    name: Annotated[Name, Field(max_length=200)] | None = None
     """Name of the Worker Deployment; None = the workload's name. TEMPORAL_DEPLOYMENT_NAME, which
     the Temporal Worker Controller sets, is read when FLEET_DEPLOYMENT_NAME is not set."""
-    build_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    build_id: Annotated[Name, Field(max_length=200)] | None = None
     """Identifies the code of this image to Temporal; None = not versioned.
     TEMPORAL_WORKER_BUILD_ID, which the Temporal Worker Controller sets, is read when
     FLEET_DEPLOYMENT_BUILD_ID is not set."""

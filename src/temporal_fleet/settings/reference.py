@@ -33,13 +33,13 @@ A worker is configured by environment variables and files; this page lists every
 1. the environment variable;
 2. the file that the variable with `_FILE` appended names, such as
    `TEMPORAL_API_KEY_FILE=/run/secrets/key`;
-3. a file in the directory `FLEET_SECRETS_DIR`, named like the variable in upper or lower case;
+3. a file in the directory `FLEET_SECRETS_DIR`, named like the variable, in any case and with `-` or `_`;
 4. for the connection, the profile in Temporal's TOML file;
 5. for some, a standard variable (of proxies, of OpenTelemetry, of the Temporal Worker Controller), named below;
 6. the default.
 
 Setting both a variable and its `_FILE` is an error. So are an unknown `FLEET_` variable, a file
-that cannot be read and an empty file. A variable that is empty counts as not set. Files are read
+that cannot be read and an empty file. A variable that is empty counts as not set. All are read
 without the white space around their text. All errors are reported at once; the worker exits with
 code 3.
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 BROKEN_RULES = "broken_rules"
@@ -56,6 +56,20 @@ def raise_broken_rules(rules: list[BrokenRule]) -> None:
 def seconds(duration: timedelta) -> str:
     """Write a duration as the number of seconds an operator would type: ``30`` or ``0.25``."""
     return str(duration.total_seconds()).removesuffix(".0")
+
+
+def _check_name(name: str) -> str:
+    if name != name.strip() or not name.isprintable():
+        raise PydanticCustomError(
+            "name",
+            "holds a line break or white space that is not part of a name",
+            {"cure": f"Use '{''.join(c for c in name if c.isprintable()).strip()}'."},
+        )
+    return name
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_check_name)]
+"""A name that the server compares letter by letter, such as that of a task queue."""
 
 
 class Group(BaseModel):

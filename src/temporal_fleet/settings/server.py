@@ -15,29 +15,41 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 from typing_extensions import override
 
-from temporal_fleet.settings.rules import BrokenRule, Group
+from temporal_fleet.settings.rules import BrokenRule, Group, Name
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 
 
 def _check_address(address: str) -> str:
-    match = _ADDRESS.fullmatch(address)
-    if match and 1 <= int(match["port"]) <= 65535:
+    if _is_address(address):
         return address
     scheme, separator, rest = address.partition("://")
     if separator:
-        bare = rest.rstrip("/") or "localhost:7233"
         tls = " and TEMPORAL_TLS=true" if scheme == "https" else ""
         raise PydanticCustomError(
             "address",
             "starts with {scheme}://, but it takes a host and a port only",
-            {"scheme": scheme, "cure": f"Use {bare}{tls}."},
+            {"scheme": scheme, "cure": f"Use {_bare(scheme, rest)}{tls}."},
         )
+    with_port = f"{address}:7233"
+    example = with_port if _is_address(with_port) else "localhost:7233 or [::1]:7233"
     raise PydanticCustomError(
-        "address",
-        "is not a host and a port",
-        {"cure": "Use host:port, such as localhost:7233 or [::1]:7233."},
+        "address", "is not a host and a port", {"cure": f"Use host:port, such as {example}."}
     )
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and 1 <= int(match["port"]) <= 65535
+
+
+def _bare(scheme: str, rest: str) -> str:
+    """Return the host and port that a URL means, with Temporal's port where it has none."""
+    # In `dns://resolver/host:port` and `dns:///host:port` the server comes last.
+    parts = [part for part in rest.split("/") if part] or [""]
+    server = (parts[-1] if scheme == "dns" else parts[0]).rpartition("@")[2]
+    candidates = (server, f"{server}:7233", "localhost:7233")
+    return next(each for each in candidates if _is_address(each))
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
@@ -50,7 +62,7 @@ class TemporalSettings(Group):
 
     address: Address = "localhost:7233"
     """Host and port of the Temporal frontend, without a scheme."""
-    namespace: Annotated[str, Field(min_length=1)] = "default"
+    namespace: Name = "default"
     """Namespace that the task queue belongs to; it must exist on the server."""
     api_key: SecretStr | None = Field(default=None, repr=False)
     """API key sent as a bearer token; None = no API key. Turns TLS on unless `tls` is set."""

@@ -89,7 +89,8 @@ class Sources:
             )
             return Found(Unreadable(), name)
         if text.strip():
-            return Found(text, name)
+            # A Secret made with `echo` ends in a line break, and nobody polls "orders" with one.
+            return Found(text.strip(), name)
         if file.strip():
             return self._read(Path(file), f"{name}_FILE", ENVIRONMENT)
         if secret := self._secrets.get(name):
@@ -135,7 +136,8 @@ class Sources:
         except OSError as exc:
             self.problems.append(_unreadable(SECRETS_DIR, directory, exc.strerror, ENVIRONMENT))
             return {}
-        return {file.name.upper(): file for file in files if file.is_file()}
+        # Keys of a Secret are often written with hyphens, which no variable's name may hold.
+        return {file.name.upper().replace("-", "_"): file for file in files if file.is_file()}
 
     def _read(self, file: Path, subject: str, where: str) -> Found:
         reason: str | None
