@@ -238,6 +238,51 @@ async def test_retire_of_a_build_with_open_pinned_runs_names_them(client: Client
     assert f"needed-order-0 (run {order.first_execution_run_id})" in refused.err
 
 
+async def test_apply_to_a_build_that_lacks_a_task_queue_is_refused_unless_that_is_allowed(
+    client: Client, tmp_path: Path
+) -> None:
+    """What a build registers only after the plan was made is judged, too; by an option it may go ahead."""
+    name = "lacks"
+    routing = write_routing(tmp_path / "r.json", name, {"blue": "v1", "green": "v2"}, "green")
+    apply = ("rollout", "apply", "--routing", routing, "--yes")
+    async with build(client, name, "v1"):
+        await carry(client, name, promote("v1"))
+        early = await start_fleet(client, *apply)
+        await early.printed("  lacks: wait until build ID 'v2' is polled")
+        async with build(client, name, "v2", with_activities=False):
+            refused = await early.ended()
+            between = await observe(client, name)
+            allowed = await fleet(client, *apply, "--allow-missing-task-queues")
+            seen = await observe(client, name)
+
+    assert refused.code == 1
+    assert "build ID 'v2' has no worker for task queue 'lacks' (activity)" in refused.err
+    assert between.routing == Routing("v1")
+    assert allowed.code == 0, allowed.text
+    assert seen.routing == Routing("v2")
+
+
+async def test_promote_beside_another_worker_deployment_at_the_task_queue_is_refused(
+    client: Client,
+) -> None:
+    """The two would take new runs from each other; one that routes nothing is in nobody's way."""
+    name, other = "shared", "shared-too"
+    async with build(client, name, "v1"), build(client, other, "w1", task_queue=name):
+        before = plan_promote(await observe(client, name), "v1")
+        await carry(client, other, promote("w1"))
+        refused = await fleet(client, "rollout", "promote", name, "v1", "--yes")
+        allowed = await fleet(
+            client, "rollout", "promote", name, "v1", "--yes", "--allow-shared-task-queues"
+        )
+        seen = await observe(client, name)
+
+    assert isinstance(before, Plan)
+    assert refused.code == 1
+    assert "Worker Deployment 'shared-too' routes new work, too" in refused.err
+    assert allowed.code == 0, allowed.text
+    assert seen.routing == Routing("v1")
+
+
 async def test_retire_of_a_drained_build_that_was_sent_a_run_since_deletes_nothing(
     client: Client,
 ) -> None:

@@ -118,8 +118,9 @@ async def build(
     order: type = Order,
     with_activities: bool = True,
     cache: int = 100,
+    task_queue: str | None = None,
 ) -> AsyncIterator[None]:
-    """Run a worker of a build, at the task queue named as the deployment, until the block ends.
+    """Run a worker of a build until the block ends; its task queue is named as the deployment unless given.
 
     It is registered when the block begins; `UNVERSIONED` stands for a worker without versioning, which
     shows a build ID all the same, as the runtime's workers do.
@@ -132,7 +133,7 @@ async def build(
     )
     worker = Worker(
         client,
-        task_queue=deployment,
+        task_queue=task_queue or deployment,
         workflows=[order],
         activities=[note] if with_activities else [],
         workflow_runner=UnsandboxedWorkflowRunner(),

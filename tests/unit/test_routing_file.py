@@ -9,7 +9,14 @@ import pytest
 
 from temporal_fleet.errors import ExitCode, RoutingFileError
 from temporal_fleet.rollout.routing_file import parse_routing, read_routing
-from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, Place, RolloutMode, Routing
+from temporal_fleet.versioning import (
+    UNVERSIONED,
+    DesiredDeployment,
+    Place,
+    Risk,
+    RolloutMode,
+    Routing,
+)
 
 FILE = {
     "apiVersion": "temporal-fleet/v1",
@@ -22,7 +29,11 @@ FILE = {
                 "green": {"buildId": "1.5.0-def", "versioned": True},
             },
             "routing": {"current": "blue", "ramping": "green", "percentage": 10},
-            "rollout": {"mode": "manual", "allowRampDown": True},
+            "rollout": {
+                "mode": "manual",
+                "allowRampDown": True,
+                "allowMissingTaskQueues": True,
+            },
         }
     },
 }
@@ -34,6 +45,7 @@ ORDERS = DesiredDeployment(
     routing=Routing("1.4.0-abc", "1.5.0-def", 10),
     mode=RolloutMode.MANUAL,
     allow_ramp_down=True,
+    accepted=frozenset({Risk.MISSING_TASK_QUEUES}),
 )
 
 

@@ -22,6 +22,7 @@ from temporal_fleet.versioning import (
     UNVERSIONED,
     DesiredDeployment,
     ObservedDeployment,
+    Risk,
     Routing,
     plan_routing,
 )
@@ -80,7 +81,7 @@ NOTES = [
         deployment(
             build(BLUE, CURRENT, task_queues=("orders", "mail")), build(GREEN), current=BLUE
         ),
-        values(GREEN),
+        replace(values(GREEN), accepted=frozenset({Risk.MISSING_TASK_QUEUES})),
         "'1.5.0' does not know task queue 'mail' (workflow, activity)",
         id="task-queue-dropped",
     ),

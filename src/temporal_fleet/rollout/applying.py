@@ -114,7 +114,7 @@ class Rollout:
         if isinstance(shown, Plan) and changes_of(plan) != changes_of(shown):
             who = _changed_by((await self._describe()).worker_deployment_info)
             raise self._error(f"{who}. The plan is another one now; {_AGAIN}")
-        await self._do_all(plan.steps)
+        await self._do_all(plan.steps, planner)
         return plan
 
     async def _look(self) -> ObservedDeployment:
@@ -122,11 +122,13 @@ class Rollout:
         self._token, self._routing = seen.conflict_token, seen.routing
         return seen
 
-    async def _do_all(self, steps: Sequence[Step]) -> None:
+    async def _do_all(self, steps: Sequence[Step], planner: Planner) -> None:
         try:
             for step in steps:
                 self._progress(describe(step))
                 await self._do(step)
+                if isinstance(step, AwaitPollers):
+                    await self._judge_again(planner)
             await self._await_spread()
         except asyncio.CancelledError:
             self._progress(
@@ -166,6 +168,15 @@ class Rollout:
                 f"{'; '.join(missing)}, after {waited:g} s (poller timeout). It gets no new work "
                 f"before that. {check.cure()}"
             )
+
+    async def _judge_again(self, planner: Planner) -> None:
+        """Judge builds that have registered their task queues only now: a plan could not know them."""
+        seen = await look(
+            self._server, self._deployment, with_runs=False, task_queues=self._task_queues
+        )
+        plan = planner(seen, self._server.client.identity)
+        if isinstance(plan, Refusal):
+            raise RolloutError(self._deployment, plan.reasons)
 
     async def _require_pollers(self, build_id: str) -> None:
         check = self._pollers_of(build_id)

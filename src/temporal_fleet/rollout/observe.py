@@ -147,6 +147,7 @@ async def look(
         routing_changed=_routing_changed(info),
         update_in_progress=_is_spreading(info),
         builds=builds,
+        sharing=await _sharing(server, polling.others(deployment)),
         manager_identity=info.manager_identity or None,
         conflict_token=answer.conflict_token if answer else b"",
     )
@@ -202,6 +203,21 @@ async def look_twice(
         return seen
     await asyncio.sleep(LIST_LAG.total_seconds())
     return await look(server, deployment, task_queues=task_queues)
+
+
+async def _sharing(
+    server: Server, others: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return those of the Worker Deployments that route new work to a build of theirs."""
+    answers = await asyncio.gather(*(describe_deployment(server, name) for name in others))
+    routings = (
+        routing_of(each.worker_deployment_info) if each else Routing(None) for each in answers
+    )
+    return {
+        name: task_queues
+        for (name, task_queues), routing in zip(others.items(), routings, strict=True)
+        if routing.current or routing.ramping
+    }
 
 
 async def describe_deployment(

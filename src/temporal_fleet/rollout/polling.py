@@ -45,6 +45,17 @@ class Polling:
             }
         )
 
+    def others(self, deployment: str) -> Mapping[str, tuple[str, ...]]:
+        """Return other Worker Deployments whose workers poll, each with the task queues, sorted."""
+        names: dict[str, set[str]] = {}
+        for (task_queue, _), found in self.pollers.items():
+            for each in found:
+                options = each.deployment_options
+                is_other = options.deployment_name != deployment
+                if is_other and options.worker_versioning_mode == _VERSIONED:
+                    names.setdefault(options.deployment_name, set()).add(task_queue)
+        return {name: tuple(sorted(names[name])) for name in sorted(names)}
+
     def unversioned(self) -> tuple[PolledTaskQueue, ...]:
         """Return what workers without versioning poll."""
         counts = {

@@ -17,7 +17,14 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from temporal_fleet.errors import Problem, RoutingFileError
-from temporal_fleet.versioning import UNVERSIONED, DesiredDeployment, Place, RolloutMode, Routing
+from temporal_fleet.versioning import (
+    UNVERSIONED,
+    DesiredDeployment,
+    Place,
+    Risk,
+    RolloutMode,
+    Routing,
+)
 
 STDIN = "-"
 """Stands for standard input where a file is named."""
@@ -48,6 +55,7 @@ class _Routing(_Part):
 class _Rollout(_Part):
     mode: RolloutMode = RolloutMode.ALL_AT_ONCE
     allow_ramp_down: bool = False
+    allow_missing_task_queues: bool = False
 
 
 class _Temporal(_Part):
@@ -265,6 +273,9 @@ def _desired(key: str, queue: _Queue, temporal: _Temporal | None) -> DesiredDepl
         routing=Routing(builds[_current_key(queue)], ramping, queue.routing.percentage),
         mode=queue.rollout.mode,
         allow_ramp_down=queue.rollout.allow_ramp_down,
+        accepted=frozenset(
+            {Risk.MISSING_TASK_QUEUES} if queue.rollout.allow_missing_task_queues else ()
+        ),
         task_queue=queue.task_queue or None,
         place=_place(key, queue, temporal),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -20,6 +21,7 @@ from temporal_fleet.versioning import (
     ObservedBuild,
     ObservedDeployment,
     Refusal,
+    Risk,
     describe,
     describe_routing,
     needs,
@@ -160,7 +162,7 @@ def routed_check(
         seen = await look(
             server, desired.deployment, with_runs=False, task_queues=(desired.queue, *task_queues)
         )
-        plan = plan_routing(desired, seen, allow_ramp_down=True)
+        plan = plan_routing(replace(desired, accepted=frozenset(Risk)), seen, allow_ramp_down=True)
         if isinstance(plan, Refusal):
             return plan.reasons
         if plan.steps:

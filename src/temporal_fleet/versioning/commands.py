@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from temporal_fleet.versioning.describing import build_name, name_task_queues, percent
 from temporal_fleet.versioning.limits import check_manager
@@ -15,6 +15,7 @@ from temporal_fleet.versioning.model import (
     ObservedDeployment,
     Plan,
     Refusal,
+    Risk,
     Routing,
 )
 from temporal_fleet.versioning.readiness import is_ready, missing_pollers
@@ -29,6 +30,7 @@ def plan_ramp(
     percentage: float,
     *,
     allow_ramp_down: bool = False,
+    accepted: Collection[Risk] = (),
     identity: str | None = None,
 ) -> Plan | Refusal:
     """Plan to send a share of new work to a build.
@@ -38,6 +40,7 @@ def plan_ramp(
         build_id: Build ID, or `UNVERSIONED` or the word that stands for it; the server must know it.
         percentage: From 0 to 100.
         allow_ramp_down: Whether it may be less than now, or than what another build has that stops ramping.
+        accepted: What may happen to task queues.
         identity: Who carries the plan out.
 
     Returns:
@@ -52,7 +55,9 @@ def plan_ramp(
         reason = f"{build_name(build_id)} is current: it has all new work that does not ramp. "
         return Refusal(observed.deployment, (reason + "Name another build",))
     wanted = Routing(_current(observed), build_id, percentage)
-    plan = _plan(observed, wanted, allow_ramp_down=allow_ramp_down, identity=identity)
+    plan = _plan(
+        observed, wanted, allow_ramp_down=allow_ramp_down, accepted=accepted, identity=identity
+    )
     if allow_ramp_down or not (taken := _check_taken(wanted, now)):
         return plan
     others = plan.reasons if isinstance(plan, Refusal) else ()
@@ -60,13 +65,18 @@ def plan_ramp(
 
 
 def plan_promote(
-    observed: ObservedDeployment, build_id: str | None = None, *, identity: str | None = None
+    observed: ObservedDeployment,
+    build_id: str | None = None,
+    *,
+    accepted: Collection[Risk] = (),
+    identity: str | None = None,
 ) -> Plan | Refusal:
     """Plan to send all new work to a build.
 
     Args:
         observed: The Worker Deployment as it is.
         build_id: Build ID, or `UNVERSIONED` or the word that stands for it; None = the build that is ramping.
+        accepted: What may happen to task queues.
         identity: Who carries the plan out.
 
     Returns:
@@ -81,11 +91,15 @@ def plan_promote(
         )
     if reasons := _check_known(observed, build_id):
         return Refusal(observed.deployment, tuple(reasons))
-    return _plan(observed, Routing(build_id), identity=identity)
+    return _plan(observed, Routing(build_id), accepted=accepted, identity=identity)
 
 
 def plan_rollback(
-    observed: ObservedDeployment, to: str | None = None, *, identity: str | None = None
+    observed: ObservedDeployment,
+    to: str | None = None,
+    *,
+    accepted: Collection[Risk] = (),
+    identity: str | None = None,
 ) -> Plan | Refusal:
     """Plan to take new work away from a build that turns out to be bad.
 
@@ -96,6 +110,8 @@ def plan_rollback(
     Args:
         observed: The Worker Deployment as it is.
         to: Build ID, or `UNVERSIONED` or the word that stands for it, to go to; None = as above.
+        accepted: What may happen to task queues. A share of them with another Worker Deployment is no
+            obstacle on the way back.
         identity: Who carries the plan out.
 
     Returns:
@@ -116,7 +132,8 @@ def plan_rollback(
         return Refusal(observed.deployment, tuple(reasons))
     if not is_ready(observed, target):
         return Refusal(observed.deployment, (_not_polled(observed, target),))
-    plan = _plan(observed, Routing(target.build_id), identity=identity)
+    accepted = {*accepted, Risk.SHARED_TASK_QUEUES}
+    plan = _plan(observed, Routing(target.build_id), accepted=accepted, identity=identity)
     if isinstance(plan, Plan) and target.build_id != UNVERSIONED and not was_current(target):
         note = f"{build_name(target.build_id)} was never current: this is no way back to known code"
         plan = Plan(plan.deployment, plan.steps, (note, *plan.notes))
@@ -128,12 +145,17 @@ def _plan(
     wanted: Routing,
     *,
     allow_ramp_down: bool = False,
+    accepted: Collection[Risk] = (),
     identity: str | None = None,
 ) -> Plan | Refusal:
     builds = {build_id: build_id for build_id in observed.builds}
     builds |= {each: each for each in (wanted.current, wanted.ramping) if each}
     desired = DesiredDeployment(
-        queue=observed.deployment, deployment=observed.deployment, builds=builds, routing=wanted
+        queue=observed.deployment,
+        deployment=observed.deployment,
+        builds=builds,
+        routing=wanted,
+        accepted=frozenset(accepted),
     )
     return plan_routing(desired, observed, allow_ramp_down=allow_ramp_down, identity=identity)
 

@@ -54,6 +54,15 @@ class RolloutMode(StrEnum):
     ALL_AT_ONCE = "all-at-once"
 
 
+class Risk(StrEnum):
+    """What a change of the routing may do to task queues once somebody has said so."""
+
+    MISSING_TASK_QUEUES = "missing-task-queues"
+    """A build gets new work that lacks a task queue of the current build."""
+    SHARED_TASK_QUEUES = "shared-task-queues"
+    """New work is taken from another Worker Deployment at the same task queue."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the workers of a Worker Deployment poll."""
@@ -79,6 +88,8 @@ class DesiredDeployment:
     mode: RolloutMode = RolloutMode.ALL_AT_ONCE
     allow_ramp_down: bool = False
     """Whether the ramp may go back to a smaller percentage."""
+    accepted: frozenset[Risk] = frozenset()
+    """What may happen to task queues."""
     task_queue: str | None = None
     """Task queue in Temporal; None = nobody said, since the workload names its own. Only needed to find workers
     without versioning before any build has registered its task queues."""
@@ -169,6 +180,8 @@ class ObservedDeployment:
     """Whether the server is still spreading the last change of the routing."""
     builds: Mapping[str, ObservedBuild] = field(default_factory=dict)
     """Build ID → what is known of it."""
+    sharing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other Worker Deployments that route new work → task queues of this one that their workers poll."""
     manager_identity: str | None = None
     """Who alone may change the routing; None = anybody."""
     version_cap: int = VERSION_CAP

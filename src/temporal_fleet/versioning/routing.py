@@ -28,6 +28,7 @@ from temporal_fleet.versioning.model import (
 )
 from temporal_fleet.versioning.readiness import missing_pollers
 from temporal_fleet.versioning.routing_notes import note_routing
+from temporal_fleet.versioning.task_queues import check_task_queues
 from temporal_fleet.versioning.wishes import (
     check_routing,
     check_steps,
@@ -71,6 +72,8 @@ def plan_routing(
         return Refusal(desired.deployment, tuple(wrong))
     path = _Path(observed, pause)
     path.lead_to(reachable.routing, ramp_steps)
+    if wrong := check_task_queues(desired, observed, path.rising):
+        return Refusal(desired.deployment, tuple(wrong))
     if path.steps and (managed := check_manager(observed, identity)):
         return Refusal(desired.deployment, tuple(managed))
     notes = [
@@ -186,13 +189,18 @@ class _Path:
 
         A wait between two changes that fails would leave the routing halfway.
         """
-        rising = [
+        reasons = ((build_id, self._not_polled(build_id)) for build_id in self.rising)
+        self.steps[:0] = [AwaitPollers(build_id, reason) for build_id, reason in reasons if reason]
+
+    @property
+    def rising(self) -> Sequence[str]:
+        """The builds that get more new work than now, each once."""
+        found = (
             each.build_id
             for each in self.steps
             if isinstance(each, SetCurrent) or (isinstance(each, SetRamping) and each.raises)
-        ]
-        reasons = ((build_id, self._not_polled(build_id)) for build_id in dict.fromkeys(rising))
-        self.steps[:0] = [AwaitPollers(build_id, reason) for build_id, reason in reasons if reason]
+        )
+        return list(dict.fromkeys(found))
 
     def _not_polled(self, build_id: str) -> str | None:
         build = self.observed.builds.get(build_id)

@@ -15,6 +15,7 @@ from temporal_fleet.versioning.model import (
     ObservedDeployment,
 )
 from temporal_fleet.versioning.readiness import is_ready, unpolled_by_unversioned
+from temporal_fleet.versioning.task_queues import missing_task_queues
 
 
 def note_routing(desired: DesiredDeployment, observed: ObservedDeployment) -> list[str]:
@@ -116,9 +117,7 @@ def _note_missing_task_queues(
         if wanted.build_id == UNVERSIONED:
             notes += _note_unpolled_by_unversioned(observed, wanted, now)
             continue
-        polled = {(each.name, each.type) for each in wanted.task_queues}
-        missing = [each for each in now.task_queues if (each.name, each.type) not in polled]
-        if polled and missing:
+        if missing := missing_task_queues(observed, wanted):
             notes.append(
                 f"{build_name(wanted.build_id)} does not know task queue {name_task_queues(missing)}"
                 f", which {build_name(now.build_id)} polls; the server refuses the change while "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from temporal_fleet.cli.rollout.options import (
     confirm,
     read_routing_file,
     require_person,
+    risk_options,
     routing_option,
     task_queue_option,
     unversioned_task_queues,
@@ -32,7 +34,7 @@ from temporal_fleet.cli.rollout.plans import (
 
 if TYPE_CHECKING:
     from temporal_fleet.rollout import Server
-    from temporal_fleet.versioning import DesiredDeployment, ObservedDeployment, Plan, Refusal
+    from temporal_fleet.versioning import DesiredDeployment, ObservedDeployment, Plan, Refusal, Risk
 
 _HELD_BY_PEOPLE = "mode is manual, so nothing is changed: people do it with fleet rollout"
 
@@ -65,6 +67,7 @@ def _routing_options(function: FunctionT) -> FunctionT:
             "--allow-ramp-down", is_flag=True, help="Let a ramp go back to a smaller share."
         ),
         task_queue_option,
+        risk_options,
     )
     for option in reversed(options):
         function = option(function)
@@ -90,6 +93,7 @@ def plan(
     steps: tuple[float, ...],
     pause: timedelta,
     allow_ramp_down: bool,
+    accepted: frozenset[Risk],
     task_queues: tuple[str, ...],
     output: str,
 ) -> int:
@@ -99,7 +103,7 @@ def plan(
     """
     from temporal_fleet.output import print_json
 
-    desired = _desired(routing, queues)
+    desired = _desired(routing, queues, accepted)
     changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
 
     async def use(server: Server) -> int:
@@ -138,6 +142,7 @@ def apply(
     steps: tuple[float, ...],
     pause: timedelta,
     allow_ramp_down: bool,
+    accepted: frozenset[Risk],
     task_queues: tuple[str, ...],
     hook: bool,
     yes: bool,
@@ -149,7 +154,7 @@ def apply(
     interrupted goes on where it stopped when it is started again.
     """
     require_person(yes=yes)
-    desired = _desired(routing, queues)
+    desired = _desired(routing, queues, accepted)
     changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
     manual = {key for key, each in desired.items() if hook and each.mode.value == "manual"}
     ours = [change for change in changes if change.key not in manual]
@@ -169,6 +174,7 @@ def apply(
     "--percentage", type=click.FloatRange(0, 100), required=True, help="Share of new work."
 )
 @click.option("--allow-ramp-down", is_flag=True, help="Let it become smaller.")
+@risk_options
 @change_options
 def ramp(
     *,
@@ -176,6 +182,7 @@ def ramp(
     build_id: str,
     percentage: float,
     allow_ramp_down: bool,
+    accepted: frozenset[Risk],
     yes: bool,
     poller_timeout: timedelta,
 ) -> int:
@@ -184,7 +191,12 @@ def ramp(
 
     def planner(observed: ObservedDeployment, identity: str) -> Plan | Refusal:
         return plan_ramp(
-            observed, build_id, percentage, allow_ramp_down=allow_ramp_down, identity=identity
+            observed,
+            build_id,
+            percentage,
+            allow_ramp_down=allow_ramp_down,
+            accepted=accepted,
+            identity=identity,
         )
 
     return _change_one(deployment, planner, yes=yes, poller_timeout=poller_timeout)
@@ -199,13 +211,21 @@ def ramp(
 )
 @click.argument("deployment")
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
+@risk_options
 @change_options
-def promote(deployment: str, build_id: str | None, yes: bool, poller_timeout: timedelta) -> int:
+def promote(
+    *,
+    deployment: str,
+    build_id: str | None,
+    accepted: frozenset[Risk],
+    yes: bool,
+    poller_timeout: timedelta,
+) -> int:
     """Make a build current: it gets all new work."""
     from temporal_fleet.versioning import plan_promote
 
     def planner(observed: ObservedDeployment, identity: str) -> Plan | Refusal:
-        return plan_promote(observed, build_id, identity=identity)
+        return plan_promote(observed, build_id, accepted=accepted, identity=identity)
 
     return _change_one(deployment, planner, yes=yes, poller_timeout=poller_timeout)
 
@@ -219,8 +239,16 @@ def promote(deployment: str, build_id: str | None, yes: bool, poller_timeout: ti
 )
 @click.argument("deployment")
 @click.option("--to", "to", metavar="BUILD_ID", help="The build to go back to.")
+@risk_options
 @change_options
-def rollback(deployment: str, to: str | None, yes: bool, poller_timeout: timedelta) -> int:
+def rollback(
+    *,
+    deployment: str,
+    to: str | None,
+    accepted: frozenset[Risk],
+    yes: bool,
+    poller_timeout: timedelta,
+) -> int:
     """End the ramp; without one, go back to the build that was current before.
 
     It goes to an older build only, so that a second rollback does not undo the first. Runs that are
@@ -229,7 +257,7 @@ def rollback(deployment: str, to: str | None, yes: bool, poller_timeout: timedel
     from temporal_fleet.versioning import plan_rollback
 
     def planner(observed: ObservedDeployment, identity: str) -> Plan | Refusal:
-        return plan_rollback(observed, to, identity=identity)
+        return plan_rollback(observed, to, accepted=accepted, identity=identity)
 
     return _change_one(deployment, planner, yes=yes, poller_timeout=poller_timeout)
 
@@ -251,13 +279,19 @@ def retire(deployment: str, build_id: str, yes: bool) -> int:
     return _change_one(deployment, planner, yes=yes, poller_timeout=timedelta(0))
 
 
-def _desired(routing: str, queues: Sequence[str]) -> Mapping[str, DesiredDeployment]:
+def _desired(
+    routing: str, queues: Sequence[str], accepted: frozenset[Risk]
+) -> Mapping[str, DesiredDeployment]:
     found = read_routing_file(routing)
     if unknown := sorted(set(queues) - set(found)):
         raise click.UsageError(
             f"--queue {', '.join(unknown)}: no such key in {routing}; it has {', '.join(found)}"
         )
-    return {key: each for key, each in found.items() if not queues or key in queues}
+    return {
+        key: replace(each, accepted=each.accepted | accepted)
+        for key, each in found.items()
+        if not queues or key in queues
+    }
 
 
 def _steps(value: str | None) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -56,6 +57,31 @@ def change_options(function: FunctionT) -> FunctionT:
         show_default="4m",
         help="Longest wait until a build is polled.",
     )(function)
+
+
+def risk_options(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
+    """Add what lets a change do to task queues what is refused otherwise, as ``accepted``."""
+
+    @click.option(
+        "--allow-missing-task-queues",
+        "missing",
+        is_flag=True,
+        help="Route to a build that lacks task queues of the current build.",
+    )
+    @click.option(
+        "--allow-shared-task-queues",
+        "shared",
+        is_flag=True,
+        help="Take new work from another Worker Deployment at the same task queue.",
+    )
+    @functools.wraps(function)
+    def gather(*, missing: bool, shared: bool, **others: object) -> ResultT:
+        from temporal_fleet.versioning import Risk
+
+        risks = {Risk.MISSING_TASK_QUEUES: missing, Risk.SHARED_TASK_QUEUES: shared}
+        return function(accepted=frozenset(each for each in risks if risks[each]), **others)
+
+    return gather
 
 
 def require_person(*, yes: bool) -> None:

@@ -1,0 +1,77 @@
+"""Which task queues a change of the routing would leave to nobody, or take from another Worker Deployment.
+
+The server says nothing of either: it looks only at task queues that are busy at the moment of the change, and
+of two Worker Deployments at one task queue, the one that was routed last gets all new runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from temporal_fleet.versioning.describing import build_name, name_task_queues
+from temporal_fleet.versioning.model import (
+    UNVERSIONED,
+    DesiredDeployment,
+    ObservedBuild,
+    ObservedDeployment,
+    PolledTaskQueue,
+    Risk,
+)
+
+
+def check_task_queues(
+    desired: DesiredDeployment, observed: ObservedDeployment, rising: Sequence[str]
+) -> list[str]:
+    """Return why builds do not get new work because of their task queues.
+
+    Args:
+        desired: What is wanted, with the risks that are accepted.
+        observed: The Worker Deployment as it is.
+        rising: Builds that would get more new work than now.
+    """
+    reasons = []
+    if Risk.MISSING_TASK_QUEUES not in desired.accepted:
+        for build_id in rising:
+            reasons += _check_missing(observed, build_id)
+    if rising and Risk.SHARED_TASK_QUEUES not in desired.accepted:
+        reasons += _check_shared(observed)
+    return reasons
+
+
+def missing_task_queues(
+    observed: ObservedDeployment, build: ObservedBuild
+) -> tuple[PolledTaskQueue, ...]:
+    """Return what the current build has registered and another build has not.
+
+    Nothing for workers without versioning, who register nothing, and for a build of which nothing is known yet.
+    """
+    now = observed.builds.get(observed.routing.current or UNVERSIONED)
+    if now is None or UNVERSIONED in (now.build_id, build.build_id) or not build.task_queues:
+        return ()
+    registered = {(each.name, each.type) for each in build.task_queues}
+    return tuple(each for each in now.task_queues if (each.name, each.type) not in registered)
+
+
+def _check_missing(observed: ObservedDeployment, build_id: str) -> list[str]:
+    build = observed.builds.get(build_id)
+    missing = missing_task_queues(observed, build) if build else ()
+    if not missing:
+        return []
+    current = build_name(observed.routing.current or UNVERSIONED)
+    return [
+        f"{build_name(build_id)} has no worker for task queue {name_task_queues(missing)}, which "
+        f"{current} has registered: new work there would wait for ever. Start workers of "
+        f"{build_name(build_id)} for it; or, if nothing uses it any more, pass "
+        "--allow-missing-task-queues (rollout.allowMissingTaskQueues: true in a routing file)"
+    ]
+
+
+def _check_shared(observed: ObservedDeployment) -> list[str]:
+    return [
+        f"Worker Deployment '{other}' routes new work, too, and its workers poll "
+        f"task queue {', '.join(map(repr, names))}: the one whose routing was changed last gets all new "
+        f"runs there, so '{observed.deployment}' would take them from it without a word. Stop its workers "
+        "or give one of the two a task queue of its own; to take over from it, pass "
+        "--allow-shared-task-queues"
+        for other, names in sorted(observed.sharing.items())
+    ]
