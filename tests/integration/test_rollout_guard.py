@@ -21,7 +21,7 @@ from rollout_workers import (
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import VersioningBehavior
 
-from temporal_fleet.rollout import Server, look_twice, observe
+from temporal_fleet.rollout import Server, observe, observe_twice
 from temporal_fleet.versioning import UNVERSIONED, BuildStatus, Routing
 
 pytestmark = [
@@ -101,13 +101,13 @@ async def test_guard_refuses_to_remove_a_build_with_open_pinned_runs_and_names_t
     assert (allowed.code, "guarded/v1 may go: it is drained" in allowed.out) == (0, True)
 
 
-async def test_look_twice_sees_a_run_that_began_a_moment_ago(client: Client) -> None:
+async def test_observe_twice_sees_a_run_that_began_a_moment_ago(client: Client) -> None:
     """The list of runs lags behind, so a build that seems to have none is looked at again."""
     name = "moment"
     async with build(client, name, "v1"):
         await route(client, name, "v1")
         (order,) = await start_orders(client, name)
-        seen = await look_twice(Server(client), name, ["v1"])
+        seen = await observe_twice(Server(client), name, ["v1"])
         await order.signal("finish")
 
     assert seen.builds["v1"].open_pinned.count == 1
@@ -245,6 +245,6 @@ async def test_guard_that_cannot_ask_where_the_work_is_says_with_what_it_asked(
     ended = await fleet(client, *guard, FLEET_CONNECTION_DEADLINE_SECONDS="2")
 
     assert ended.code == 3
-    assert "The work is at 127.0.0.1:1, which the new values leave" in ended.err
-    assert "with the credentials that they name" in ended.err
+    assert "The affected runs are on 127.0.0.1:1, which the new values no longer use" in ended.err
+    assert "queried with the new values' credentials" in ended.err
     assert "--no-hooks" in ended.err

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_fleet.cli.rollout.plans import Change, Planned, print_plan
+from temporal_fleet.cli.rollout.plans import print_plan
+from temporal_fleet.rollout.changes import Change, Planned
 from temporal_fleet.versioning import (
     UNVERSIONED,
     ClearRamping,

@@ -33,7 +33,7 @@ from temporal_fleet.versioning import (
     describe_routing,
     plan_routing,
 )
-from temporal_fleet.versioning.readiness import unpolled_by_unversioned
+from temporal_fleet.versioning.task_queues import unpolled_by_unversioned
 
 FIVE_MINUTES = timedelta(minutes=5)
 UNVERSIONED_ONLY = deployment(build(UNVERSIONED))

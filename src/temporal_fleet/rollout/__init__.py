@@ -7,8 +7,8 @@ from temporal_fleet.rollout.applying import Planner, Rollout
 from temporal_fleet.rollout.observe import (
     list_deployments,
     look,
-    look_twice,
     observe,
+    observe_twice,
 )
 from temporal_fleet.rollout.recovery import (
     Outcome,
@@ -49,9 +49,9 @@ __all__ = [
     "find_runs",
     "list_deployments",
     "look",
-    "look_twice",
     "new_work_check",
     "observe",
+    "observe_twice",
     "recover_runs",
     "routed_check",
     "wait_until",

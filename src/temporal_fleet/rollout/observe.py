@@ -153,7 +153,7 @@ async def look(
     )
 
 
-async def look_at_build(
+async def observe_build(
     server: Server, deployment: str, build_id: str, *, task_queues: Collection[str] = ()
 ) -> ObservedDeployment:
     """Describe as little of a Worker Deployment as shows whether one build is polled; no open runs.
@@ -185,7 +185,7 @@ async def look_at_build(
     )
 
 
-async def look_twice(
+async def observe_twice(
     server: Server,
     deployment: str,
     build_ids: Collection[str],

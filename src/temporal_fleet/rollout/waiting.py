@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import structlog
 
-from temporal_fleet.rollout.observe import look, look_at_build
+from temporal_fleet.rollout.observe import look, observe_build
 from temporal_fleet.rollout.server import Server
 from temporal_fleet.versioning import (
     UNVERSIONED,
@@ -27,7 +27,7 @@ from temporal_fleet.versioning import (
     needs,
     plan_routing,
 )
-from temporal_fleet.versioning.readiness import missing_pollers
+from temporal_fleet.versioning.task_queues import missing_pollers
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class PollersCheck:
 
     async def __call__(self) -> Sequence[str]:
         """Return what is not polled."""
-        seen = await look_at_build(
+        seen = await observe_build(
             self._server, self._deployment, self._build_id, task_queues=self._task_queues
         )
         build = seen.builds.get(self._build_id)

@@ -4,8 +4,7 @@ Needs the extra ``gitops``. Knows the chart's values and no server; what the ser
 """
 
 from temporal_fleet.rollout_values.adding import NewBuild, add_build
-from temporal_fleet.rollout_values.document import Document
-from temporal_fleet.rollout_values.files import diff, read_document, write_atomically
+from temporal_fleet.rollout_values.document import Document, diff, read_document, write_atomically
 from temporal_fleet.rollout_values.pruning import (
     Candidate,
     Kept,

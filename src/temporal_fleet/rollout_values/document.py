@@ -7,7 +7,13 @@ those characters. After each one the result is read again and compared with what
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import difflib
+import os
+import pathlib
+import re
+import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +25,9 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 """Keys from the top of the document."""
+
+_NO_NEWLINE = "\\ No newline at end of file\n"
+"""What Git writes below a last line that has no end."""
 
 
 class Document:
@@ -143,7 +152,7 @@ def _yaml() -> Any:
             "editing values needs ruamel.yaml, which is not installed. Install temporal-fleet with "
             "its extra 'gitops': pip install 'temporal-fleet[gitops]'"
         ) from exc
-    from temporal_fleet.rollout_values.scanning import HelmScanner
+    from temporal_fleet.rollout_values.places import HelmScanner
 
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = HelmScanner
@@ -170,3 +179,54 @@ def _nest(path: Path, value: Value) -> Value:
     for key in reversed(path):
         value = {key: value}
     return value
+
+
+def read_document(path: pathlib.Path) -> Document:
+    """Read a values file.
+
+    Raises:
+        ValuesFileError: It cannot be read, or is not YAML.
+    """
+    try:
+        # Line ends are kept as they are.
+        text = path.read_bytes().decode("utf-8")
+    except OSError as exc:
+        raise ValuesFileError(f"{path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ValuesFileError(f"{path} cannot be read: it is not UTF-8") from exc
+    return Document(text, str(path))
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Replace the content of a file at once; its mode stays, and a link to it stays a link.
+
+    Raises:
+        ValuesFileError: It cannot be written; it is as before then.
+    """
+    target = path.resolve()
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        pathlib.Path(temporary).chmod(target.stat().st_mode)
+        pathlib.Path(temporary).replace(target)
+    except OSError as exc:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                pathlib.Path(temporary).unlink()
+        raise ValuesFileError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def diff(before: str, after: str, path: pathlib.Path) -> str:
+    """Return the change of a file as people and ``git apply`` read it; empty when there is none."""
+    name = path.as_posix().lstrip("/")
+    lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_NEWLINE}" for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    # Git knows one line end; str.splitlines knows more, such as U+2028.
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner
+from typing_extensions import override
 
 from temporal_fleet.rollout_values.yaml_text import Value, render_block, render_inline, requote
 
@@ -16,6 +18,21 @@ _QUOTES = ("'", '"')
 _COMMA = re.compile(r"\s*,")
 _TAIL = re.compile(r"[ \t]*(?P<comma>,?)[ \t]*(#[^\n]*)?(\r?\n|\Z)")
 """The rest of a line behind an entry in braces that has the line for itself."""
+
+
+class HelmScanner(Scanner):
+    """A scanner that takes a tab between tokens, such as one before a comment, for a space.
+
+    Where a key may begin, a tab would be indentation: it is refused there, by Helm as well.
+    """
+
+    @override
+    def scan_to_next_token(self) -> None:
+        """Skip what stands before the next token."""
+        super().scan_to_next_token()
+        while self.reader.peek() == "\t" and not self.allow_simple_key:
+            self.reader.forward()
+            super().scan_to_next_token()
 
 
 class Place:

@@ -32,6 +32,7 @@ from temporal_fleet.versioning.model import (
 from temporal_fleet.versioning.removal import (
     BuildRemoval,
     RemovalVerdict,
+    place_left,
     plan_removal,
     removed_builds,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "describe",
     "describe_routing",
     "needs",
+    "place_left",
     "plan_promote",
     "plan_ramp",
     "plan_removal",

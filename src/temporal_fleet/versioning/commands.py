@@ -18,10 +18,10 @@ from temporal_fleet.versioning.model import (
     Risk,
     Routing,
 )
-from temporal_fleet.versioning.readiness import is_ready, missing_pollers
 from temporal_fleet.versioning.routing import plan_routing
 from temporal_fleet.versioning.routing_notes import was_current
-from temporal_fleet.versioning.wishes import is_same_share
+from temporal_fleet.versioning.task_queues import is_ready, missing_pollers
+from temporal_fleet.versioning.validation import is_same_share
 
 
 def plan_ramp(

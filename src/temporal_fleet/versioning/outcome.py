@@ -15,7 +15,7 @@ from temporal_fleet.versioning.model import (
     SetRamping,
     Step,
 )
-from temporal_fleet.versioning.wishes import is_same_share
+from temporal_fleet.versioning.validation import is_same_share
 
 
 def routing_after(routing: Routing, steps: Sequence[Step]) -> Routing:

@@ -16,6 +16,7 @@ from temporal_fleet.versioning.model import (
     ObservedBuild,
     ObservedDeployment,
     OpenRuns,
+    Place,
 )
 from temporal_fleet.versioning.retirement import Need, NeedKind, needs, without_workers
 
@@ -101,6 +102,16 @@ def moves(before: DesiredDeployment, after: DesiredDeployment) -> tuple[str, ...
         for part, now, then in pairs
         if now != then
     )
+
+
+def place_left(
+    before: Mapping[str, DesiredDeployment], after: Mapping[str, DesiredDeployment]
+) -> Place | None:
+    """Return the server and namespace that a change leaves, which is where its runs are; None = it stays."""
+    places = [each.place for each in before.values()]
+    then = {(each.place.address, each.place.namespace) for each in after.values() if each.place}
+    gone = (place for place in places if place and (place.address, place.namespace) not in then)
+    return next(gone, None) if then else None
 
 
 def plan_removal(

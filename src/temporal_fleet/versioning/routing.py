@@ -26,10 +26,9 @@ from temporal_fleet.versioning.model import (
     SetRamping,
     Step,
 )
-from temporal_fleet.versioning.readiness import missing_pollers
 from temporal_fleet.versioning.routing_notes import note_routing
-from temporal_fleet.versioning.task_queues import check_task_queues
-from temporal_fleet.versioning.wishes import (
+from temporal_fleet.versioning.task_queues import check_task_queues, missing_pollers
+from temporal_fleet.versioning.validation import (
     check_routing,
     check_steps,
     is_same_share,

@@ -14,8 +14,11 @@ from temporal_fleet.versioning.model import (
     ObservedBuild,
     ObservedDeployment,
 )
-from temporal_fleet.versioning.readiness import is_ready, unpolled_by_unversioned
-from temporal_fleet.versioning.task_queues import missing_task_queues
+from temporal_fleet.versioning.task_queues import (
+    is_ready,
+    missing_task_queues,
+    unpolled_by_unversioned,
+)
 
 
 def note_routing(desired: DesiredDeployment, observed: ObservedDeployment) -> list[str]:

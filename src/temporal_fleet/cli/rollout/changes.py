@@ -20,20 +20,13 @@ from temporal_fleet.cli.rollout.options import (
     risk_options,
     routing_option,
     task_queue_option,
-    unversioned_task_queues,
     with_server,
 )
-from temporal_fleet.cli.rollout.plans import (
-    Change,
-    carry_out,
-    make_plans,
-    plan_as_json,
-    print_plan,
-    teller,
-)
+from temporal_fleet.cli.rollout.plans import plan_as_json, print_plan, teller
 
 if TYPE_CHECKING:
     from temporal_fleet.rollout import Server
+    from temporal_fleet.rollout.changes import Change
     from temporal_fleet.versioning import DesiredDeployment, ObservedDeployment, Plan, Refusal, Risk
 
 _HELD_BY_PEOPLE = "mode is manual, so nothing is changed: people do it with fleet rollout"
@@ -102,6 +95,7 @@ def plan(
     The exit code is 1 when something would be refused.
     """
     from temporal_fleet.output import print_json
+    from temporal_fleet.rollout.changes import make_plans
 
     desired = _desired(routing, queues, accepted)
     changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
@@ -153,10 +147,12 @@ def apply(
     All task queues are planned first; when one is refused, nothing is changed. A rollout that was
     interrupted goes on where it stopped when it is started again.
     """
+    from temporal_fleet.versioning import RolloutMode
+
     require_person(yes=yes)
     desired = _desired(routing, queues, accepted)
     changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
-    manual = {key for key, each in desired.items() if hook and each.mode.value == "manual"}
+    manual = {key for key, each in desired.items() if hook and each.mode is RolloutMode.MANUAL}
     ours = [change for change in changes if change.key not in manual]
     checked = [(desired[each.key], each) for each in changes if each.key in manual]
 
@@ -311,6 +307,7 @@ def _changes(
     *,
     allow_ramp_down: bool,
 ) -> list[Change]:
+    from temporal_fleet.rollout.changes import Change, unversioned_task_queues
     from temporal_fleet.versioning import plan_routing
 
     def planner(
@@ -340,6 +337,8 @@ def _change_one(
     yes: bool,
     poller_timeout: timedelta,
 ) -> int:
+    from temporal_fleet.rollout.changes import Change
+
     require_person(yes=yes)
     change = Change(deployment, deployment, planner)
     return with_server(partial(_change, changes=[change], yes=yes, poller_timeout=poller_timeout))
@@ -349,6 +348,8 @@ async def _change(
     server: Server, changes: Sequence[Change], *, yes: bool, poller_timeout: timedelta
 ) -> int:
     """Show all plans, ask, and carry them out; nothing is done when one of them is refused."""
+    from temporal_fleet.rollout.changes import carry_out, make_plans
+
     plans = await make_plans(server, changes)
     for each in plans:
         print_plan(each)
@@ -360,7 +361,7 @@ async def _change(
     if not confirm("Go on?", yes=yes):
         click.echo("nothing was changed", err=True)
         return 1
-    return await carry_out(server, plans, poller_timeout=poller_timeout)
+    return await carry_out(server, plans, poller_timeout=poller_timeout, teller=teller)
 
 
 async def _check_manual(
@@ -368,6 +369,8 @@ async def _check_manual(
 ) -> int:
     """Wait until every build is polled and show the plan, which people may carry out."""
     import asyncio
+
+    from temporal_fleet.rollout.changes import make_plans
 
     codes = await asyncio.gather(
         *(

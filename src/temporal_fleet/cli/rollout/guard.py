@@ -13,7 +13,6 @@ from temporal_fleet.cli.command import Command
 from temporal_fleet.cli.rollout.options import (
     read_routing_file,
     task_queue_option,
-    unversioned_task_queues,
     with_server,
 )
 from temporal_fleet.errors import ConnectionFailedError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from temporal_fleet.versioning import (
         DesiredDeployment,
         ObservedDeployment,
-        Place,
         RemovalVerdict,
     )
 
@@ -39,8 +37,8 @@ _NOT_ASKED = (
 )
 
 _LEFT = (
-    "The work is at {address}, which the new values leave; it was asked with the credentials that they "
-    "name. If it takes others, look there yourself, with `fleet rollout status`. "
+    "The affected runs are on {address}, which the new values no longer use; it was queried with the new "
+    "values' credentials. If it needs others, look there yourself, with `fleet rollout status`. "
 )
 
 
@@ -79,7 +77,8 @@ def guard(
     A build must not go while it is current or ramping, or has open pinned runs. Where nothing is left
     of its Worker Deployment, as in an uninstallation, no open run at all may be left.
     """
-    from temporal_fleet.versioning import removed_builds
+    from temporal_fleet.rollout.changes import unversioned_task_queues
+    from temporal_fleet.versioning import place_left, removed_builds
 
     missing = installed != "-" and not Path(installed).exists()
     before = {} if missing else read_routing_file(installed, may_be_empty=True)
@@ -102,22 +101,12 @@ def guard(
         observed = await _observe(server, removed, names)
         return _judge(before, after, observed, forced)
 
-    left = _left(before, after)
+    left = place_left(before, after)
     try:
         return with_server(use, patience=_PATIENCE, place=left)
     except ConnectionFailedError as error:
         there = _LEFT.format(address=left.address) if left else ""
         raise ConnectionFailedError(f"{error}. {there}{_NOT_ASKED}") from error
-
-
-def _left(
-    before: Mapping[str, DesiredDeployment], after: Mapping[str, DesiredDeployment]
-) -> Place | None:
-    """Return the server and namespace that a change leaves, which is where its runs are; None = it stays."""
-    places = [each.place for each in before.values()]
-    then = {(each.place.address, each.place.namespace) for each in after.values() if each.place}
-    gone = (place for place in places if place and (place.address, place.namespace) not in then)
-    return next(gone, None) if then else None
 
 
 async def _observe(
@@ -127,11 +116,11 @@ async def _observe(
 ) -> dict[str, ObservedDeployment]:
     import asyncio
 
-    from temporal_fleet.rollout import look_twice
+    from temporal_fleet.rollout import observe_twice
 
     found = await asyncio.gather(
         *(
-            look_twice(server, name, build_ids, task_queues=task_queues[name])
+            observe_twice(server, name, build_ids, task_queues=task_queues[name])
             for name, build_ids in removed.items()
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -88,7 +88,7 @@ def require_person(*, yes: bool) -> None:
     """Fail when a question would have to be asked and nobody is there."""
     if not yes and not sys.stdin.isatty():
         raise click.UsageError(
-            "this changes something and standard input is no terminal, so nobody can be asked. Pass --yes"
+            "confirmation is needed, but standard input is not a terminal; pass --yes"
         )
 
 
@@ -112,20 +112,6 @@ def read_routing_file(path: str, *, may_be_empty: bool = False) -> Mapping[str, 
     from temporal_fleet.rollout.routing_file import read_routing
 
     return read_routing(path, may_be_empty=may_be_empty)
-
-
-def unversioned_task_queues(desired: DesiredDeployment, named: Collection[str]) -> tuple[str, ...]:
-    """Return where unversioned workers of a key may poll: nobody registers for them."""
-    from temporal_fleet.versioning import UNVERSIONED
-    from temporal_fleet.workload import discover, load_workload
-
-    names = {desired.queue, *named}
-    if desired.task_queue:
-        names.add(desired.task_queue)
-    # Loading a workload runs its code, so it is done only where it helps.
-    elif UNVERSIONED in desired.builds.values() and desired.queue in discover():
-        names.add(load_workload(desired.queue).default_task_queue)
-    return tuple(sorted(names))
 
 
 def with_server(

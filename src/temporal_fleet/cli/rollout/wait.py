@@ -14,7 +14,6 @@ from temporal_fleet.cli.rollout.options import (
     read_routing_file,
     routing_option,
     task_queue_option,
-    unversioned_task_queues,
     with_server,
 )
 from temporal_fleet.cli.rollout.plans import teller
@@ -99,7 +98,7 @@ async def _wait(name: str, check: Check, goal: str, timeout: timedelta) -> int:
         return 0
     cure = f". {check.cure()}" if isinstance(check, PollersCheck) else ""
     say(
-        f"not so after {timeout.total_seconds():g} s (--timeout): {'; '.join(missing)}{cure}",
+        f"timed out after {timeout.total_seconds():g} s (--timeout): {'; '.join(missing)}{cure}",
         err=True,
     )
     return 1
@@ -129,6 +128,7 @@ def _checks_of_file(
     server: Server, desired: Mapping[str, DesiredDeployment], goal: str, named: Sequence[str]
 ) -> list[tuple[str, Check]]:
     from temporal_fleet.rollout import routed_check
+    from temporal_fleet.rollout.changes import unversioned_task_queues
 
     checks: list[tuple[str, Check]] = []
     for key, each in desired.items():
