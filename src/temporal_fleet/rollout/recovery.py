@@ -45,7 +45,7 @@ from temporal_fleet.rollout.runs import (
     pinned_runs_of,
 )
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
-from temporal_fleet.versioning import UNVERSIONED, ObservedBuild, ObservedDeployment, OpenRun
+from temporal_fleet.versioning import UNVERSIONED, ObservedDeployment, OpenRun, not_ready
 
 _MOVES_AT_ONCE = 10
 _NAMED = 3
@@ -183,6 +183,11 @@ def _obstacles(seen: ObservedDeployment, recovery: Recovery) -> Sequence[str]:
     known = ", ".join(sorted(set(seen.builds) - {UNVERSIONED})) or "none"
     if recovery.bad_build not in seen.builds:
         return [f"the server knows no build ID '{recovery.bad_build}'; it knows: {known}"]
+    if recovery.to == UNVERSIONED:
+        return [
+            "runs cannot be pinned to workers without versioning. With --auto-upgrade they follow the "
+            "routing"
+        ]
     target = recovery.to or seen.routing.current or UNVERSIONED
     if target == recovery.bad_build:
         what = "is where the runs are" if recovery.to else "is current, so runs would stay there"
@@ -193,17 +198,9 @@ def _obstacles(seen: ObservedDeployment, recovery: Recovery) -> Sequence[str]:
     build = seen.builds.get(target)
     if build is None:
         return [f"the server knows no build ID '{target}'; it knows: {known}"]
-    return _not_polled(build)
-
-
-def _not_polled(build: ObservedBuild) -> Sequence[str]:
-    if build.is_polled:
-        return []
-    missing = ", ".join(f"'{each.name}' ({each.type})" for each in build.missing_pollers)
-    return [
-        f"nobody polls task queue {missing or 'any'} with build ID '{build.build_id}', so the runs "
-        "would wait there. Start its workers first, or name another build with --to"
-    ]
+    waits = not_ready(seen, build)
+    cure = "Start its workers first, or name another build with --to"
+    return [f"{waits}, so the runs would wait there. {cure}"] if waits else []
 
 
 async def recover_runs(

@@ -38,6 +38,7 @@ from temporal_fleet.versioning.removal import (
 )
 from temporal_fleet.versioning.retirement import Need, NeedKind, needs, plan_retire
 from temporal_fleet.versioning.routing import plan_routing
+from temporal_fleet.versioning.task_queues import not_ready
 
 __all__ = [
     "UNVERSIONED",
@@ -69,6 +70,7 @@ __all__ = [
     "describe",
     "describe_routing",
     "needs",
+    "not_ready",
     "place_left",
     "plan_promote",
     "plan_ramp",

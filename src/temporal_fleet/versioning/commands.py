@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 
-from temporal_fleet.versioning.describing import build_name, name_task_queues, percent
+from temporal_fleet.versioning.describing import build_name, percent
 from temporal_fleet.versioning.limits import check_manager
 from temporal_fleet.versioning.model import (
     UNVERSIONED,
@@ -20,7 +20,7 @@ from temporal_fleet.versioning.model import (
 )
 from temporal_fleet.versioning.routing import plan_routing
 from temporal_fleet.versioning.routing_notes import was_current
-from temporal_fleet.versioning.task_queues import is_ready, missing_pollers
+from temporal_fleet.versioning.task_queues import is_ready, not_ready
 from temporal_fleet.versioning.validation import is_same_share
 
 
@@ -130,8 +130,8 @@ def plan_rollback(
         target, reasons = observed.builds.get(to), _check_target(observed, to)
     if target is None or reasons:
         return Refusal(observed.deployment, tuple(reasons))
-    if not is_ready(observed, target):
-        return Refusal(observed.deployment, (_not_polled(observed, target),))
+    if waits := not_ready(observed, target):
+        return Refusal(observed.deployment, (_name_another(observed, target, waits),))
     accepted = {*accepted, Risk.SHARED_TASK_QUEUES}
     plan = _plan(observed, Routing(target.build_id), accepted=accepted, identity=identity)
     if isinstance(plan, Plan) and target.build_id != UNVERSIONED and not was_current(target):
@@ -293,11 +293,9 @@ def _no_previous(observed: ObservedDeployment) -> str:
     )
 
 
-def _not_polled(observed: ObservedDeployment, build: ObservedBuild) -> str:
-    missing = name_task_queues(missing_pollers(observed, build))
-    which = f"task queue {missing}" if missing else "any task queue"
+def _name_another(observed: ObservedDeployment, build: ObservedBuild, waits: str) -> str:
     others = [each for each in _other_polled(observed) if each is not build]
     return (
-        f"nobody polls {which} for {build_name(build.build_id)}, so new work would wait. Start its "
-        f"workers first, or name another build with --to. {_candidates(others)}"
+        f"{waits}, so new work would wait. Start its workers first, or name another build with --to. "
+        f"{_candidates(others)}"
     )

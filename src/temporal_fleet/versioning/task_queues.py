@@ -86,6 +86,15 @@ def is_ready(observed: ObservedDeployment, build: ObservedBuild) -> bool:
     return build.is_polled
 
 
+def not_ready(observed: ObservedDeployment, build: ObservedBuild) -> str | None:
+    """Say why work for a build would wait now; None when every task would find a worker."""
+    if is_ready(observed, build):
+        return None
+    missing = name_task_queues(missing_pollers(observed, build))
+    which = f"task queue {missing}" if missing else "any task queue"
+    return f"nobody polls {which} for {build_name(build.build_id)}"
+
+
 def _check_missing(observed: ObservedDeployment, build_id: str) -> list[str]:
     build = observed.builds.get(build_id)
     missing = missing_task_queues(observed, build) if build else ()
