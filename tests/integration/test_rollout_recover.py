@@ -358,6 +358,37 @@ async def test_recover_with_a_query_that_leaves_its_brackets_moves_nothing(
     assert [await override_of(order) for order in left] == [None, None]
 
 
+async def test_recover_of_an_idle_run_hands_it_over_and_says_when_it_moves(client: Client) -> None:
+    """Nobody can confirm that a run has moved that has no workflow task; its next one lands there."""
+    name = "idle"
+    recover = ("rollout", "recover", name, "--from", "bad", "--to", "good", "--yes")
+    async with left_orders(client, name, 1) as (order,):
+        handed = await fleet(client, *recover)
+        await order.signal("finish")
+        result = await order.result()
+
+    assert handed.code == 0, handed.text
+    assert "1 handed over" in handed.out
+    assert "it has no workflow task now and moves with its next one" in handed.out
+    assert "0 open runs left there" in handed.out
+    assert result == ["bad", "good"]
+
+
+async def test_recover_to_unversioned_workers_is_refused_unless_runs_follow_the_routing(
+    client: Client,
+) -> None:
+    """No run can be pinned to workers without versioning."""
+    name = "back-there"
+    async with build(client, name, "bad"):
+        await route(client, name, "bad")
+        refused = await fleet(
+            client, "rollout", "recover", name, "--from", "bad", "--to", "__unversioned__", "--yes"
+        )
+
+    assert refused.code == 1
+    assert "With --auto-upgrade they follow the routing" in refused.err
+
+
 async def test_recover_from_a_build_that_gets_new_work_warns(client: Client) -> None:
     """Runs that begin on the bad build meanwhile would be left there, so people are told what comes first."""
     name = "leak"

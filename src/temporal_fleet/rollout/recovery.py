@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -25,7 +25,6 @@ from temporalio.api.workflow.v1 import (
     WorkflowExecutionOptions,
 )
 from temporalio.api.workflowservice.v1 import (
-    DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryReverseRequest,
     ResetWorkflowExecutionRequest,
@@ -35,6 +34,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.client.calls import rpc_text
 from temporal_fleet.errors import RolloutError
+from temporal_fleet.rollout.handover import await_handover, describe_run
 from temporal_fleet.rollout.observe import look
 from temporal_fleet.rollout.runs import (
     in_order,
@@ -69,6 +69,9 @@ class Outcome(StrEnum):
     """What became of a run."""
 
     MOVED = "moved"
+    """A worker of the other build has completed a workflow task of it."""
+    HANDED_OVER = "handed-over"
+    """The server sends it to the other build, which has not completed a workflow task of it yet."""
     ENDED = "ended"
     """It had ended before it was moved."""
     FAILED = "failed"
@@ -104,7 +107,7 @@ class RunResult:
     new_run_id: str | None = None
     """Of the run that a reset started."""
     reason: str | None = None
-    """Why it failed."""
+    """Why it failed, or why it has not moved yet."""
 
 
 @dataclass(kw_only=True)
@@ -224,7 +227,9 @@ async def recover_runs(
 
     async def move(run: OpenRun) -> None:
         async with slots:
-            on_result(await _move(server, recovery, run))
+            result = await _move(server, recovery, run)
+        # Beside the moves of others, which must not wait for this.
+        on_result(await _confirmed(server, recovery, result))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -235,11 +240,27 @@ async def recover_runs(
         raise failures.exceptions[0] from None
 
 
+async def _confirmed(server: Server, recovery: Recovery, result: RunResult) -> RunResult:
+    """Return a run that was handed over as moved once the other build has worked on it."""
+    if result.outcome is not Outcome.HANDED_OVER:
+        return result
+    execution = WorkflowExecution(
+        workflow_id=result.run.workflow_id, run_id=result.new_run_id or result.run.run_id
+    )
+    try:
+        reason = await await_handover(
+            server, execution, bad_build=recovery.bad_build, to=recovery.to
+        )
+    except RPCError as error:
+        reason = f"whether it has moved is unknown: {rpc_text(error)}"
+    return replace(result, reason=reason) if reason else replace(result, outcome=Outcome.MOVED)
+
+
 async def _move(server: Server, recovery: Recovery, run: OpenRun) -> RunResult:
     try:
         if recovery.reset is None:
             await _override(server, recovery, run)
-            return RunResult(run, Outcome.MOVED)
+            return RunResult(run, Outcome.HANDED_OVER)
         return await _start_anew(server, recovery, run, recovery.reset)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND or "already completed" in error.message:
@@ -257,20 +278,12 @@ async def _start_anew(server: Server, recovery: Recovery, run: OpenRun, to: Rese
         reason = "no worker has completed a workflow task of it yet: there is nothing to reset to"
         return RunResult(run, Outcome.FAILED, reason=reason)
     new_run_id = await _reset(server, recovery, execution, event_id)
-    return RunResult(run, Outcome.MOVED, new_run_id=new_run_id)
+    return RunResult(run, Outcome.HANDED_OVER, new_run_id=new_run_id)
 
 
 async def _is_last_and_open(server: Server, execution: WorkflowExecution) -> bool:
     """Return whether a run is open and no other one has taken its place."""
-    request = DescribeWorkflowExecutionRequest(
-        namespace=server.client.namespace,
-        execution=WorkflowExecution(workflow_id=execution.workflow_id),
-    )
-    service = server.client.workflow_service
-    answer = await server.call(
-        lambda: service.describe_workflow_execution(request, timeout=CALL_TIMEOUT),
-        f"look at {execution.workflow_id}",
-    )
+    answer = await describe_run(server, WorkflowExecution(workflow_id=execution.workflow_id))
     last = answer.workflow_execution_info
     return last.execution.run_id == execution.run_id and is_open(last)
 

@@ -65,8 +65,9 @@ def recover(
     """Move open pinned runs off a bad build.
 
     Route new work away from it first: fleet rollout rollback. Runs go on as they are on the other
-    build, whose code must fit their history; or they are reset. The exit code is 1 when a run could
-    not be moved.
+    build, whose code must fit their history; or they are reset. A run counts as moved once that build
+    has completed a workflow task of it; an idle run is handed over and moves with its next task. The
+    exit code is 1 when a run could not be moved.
     """
     from temporal_fleet.rollout import Recovery, ResetTo
 
@@ -185,7 +186,7 @@ def _print_runs(recovery: Recovery, runs: Sequence[OpenRun]) -> None:
 async def _print_report(server: Server, recovery: Recovery, report: RecoveryReport) -> None:
     import asyncio
 
-    from temporal_fleet.rollout import LIST_LAG, find_runs
+    from temporal_fleet.rollout import LIST_LAG, Outcome, find_runs
 
     for result in report.failures[:_SHOWN]:
         run = result.run
@@ -193,6 +194,9 @@ async def _print_report(server: Server, recovery: Recovery, report: RecoveryRepo
     if (more := len(report.failures) - _SHOWN) > 0:
         click.echo(f"and {more} more; --output json lists all", err=True)
     click.echo(_counts(report))
+    waiting = [each for each in report.results if each.outcome is Outcome.HANDED_OVER]
+    for reason, count in Counter(each.reason for each in waiting).items():
+        click.echo(f"{_number(count)} handed over, not moved yet: {reason}")
     await asyncio.sleep(LIST_LAG.total_seconds())
     left = await find_runs(server, recovery)
     click.echo(f"{_number(len(left))} left there")
@@ -208,7 +212,8 @@ def _print_json(recovery: Recovery, runs: Sequence[OpenRun], report: RecoveryRep
 
 
 def _counts(report: RecoveryReport) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items())
+    counts = report.counts.items()
+    return ", ".join(f"{count} {outcome.replace('-', ' ')}" for outcome, count in counts)
 
 
 def _number(count: int) -> str:
