@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 from importlib import import_module
 
 from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
+
+from temporal_fleet.leaving import run_program
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,5 +49,4 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(_arguments()))
-    os._exit(0)
+    run_program(lambda: asyncio.run(_run(_arguments())))

@@ -38,6 +38,7 @@ from benchmarks.harness import (
 )
 from temporalio.client import Client, WorkflowHandle
 
+from temporal_fleet.leaving import run_program
 from temporal_fleet.testing import dev_server
 
 MODELS = ("async", "thread", "process")
@@ -207,4 +208,4 @@ async def main(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     chosen = arguments()
-    sys.exit(run_benchmark(main(chosen), time_limit=chosen.time_limit))
+    run_program(lambda: run_benchmark(main(chosen), time_limit=chosen.time_limit))

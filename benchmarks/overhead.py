@@ -51,6 +51,7 @@ from benchmarks.harness import (
 )
 from temporalio.client import Client
 
+from temporal_fleet.leaving import run_program
 from temporal_fleet.testing import dev_server, free_port
 
 CONFIGURATIONS = ("bare", "bare again", "fleet")
@@ -220,4 +221,4 @@ async def main(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     chosen = arguments()
-    sys.exit(run_benchmark(main(chosen), time_limit=chosen.time_limit))
+    run_program(lambda: run_benchmark(main(chosen), time_limit=chosen.time_limit))

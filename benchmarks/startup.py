@@ -50,6 +50,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
+from temporal_fleet.leaving import run_program
 from temporal_fleet.testing import dev_server, free_port
 
 CONFIGURATIONS = ("bare", "bare again", "bare + pydantic", "fleet")
@@ -198,4 +199,4 @@ async def main(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     chosen = arguments()
-    sys.exit(run_benchmark(main(chosen), time_limit=chosen.time_limit))
+    run_program(lambda: run_benchmark(main(chosen), time_limit=chosen.time_limit))

@@ -34,6 +34,7 @@ from temporal_fleet.dev import Launcher, Workers, prepared_launcher, running_wor
 from temporal_fleet.dev.lock import DEFAULT_DIRECTORY
 from temporal_fleet.dev.server import EmbeddedServer, embedded_server
 from temporal_fleet.errors import ExitCode, FleetError
+from temporal_fleet.leaving import run_program
 from temporal_fleet.output import ProgressLine, console, short_duration, table
 from temporal_fleet.settings import load_model
 from temporal_fleet.starting import LineResult, StartReport, read_lines, start_all
@@ -289,8 +290,4 @@ def _print_places(server: EmbeddedServer, workers: Workers) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.flush()
-    code = main()
-    sys.stdout.flush()
-    # Threads of the SDK's core now and then crash an interpreter that is being taken down.
-    os._exit(code)
+    run_program(main)

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from temporal_fleet.leaving import run_program
 from temporal_fleet.output import console, table
 from temporal_fleet.testing import dev_server, free_port
 
@@ -246,4 +247,4 @@ def _print_table(rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 
 from temporal_fleet.health.server import HealthServer
 from temporal_fleet.health.state import HealthState, Phase
+from temporal_fleet.leaving import run_program
 from temporal_fleet.settings import load_settings
 from temporal_fleet.telemetry.logs import configure_logging
 from temporal_fleet.telemetry.metrics import Metrics, build_runtime
@@ -59,8 +60,6 @@ async def main() -> None:
         sys.stdout.flush()
     timeout = timedelta(seconds=float(os.environ["TEST_FLUSH_SECONDS"]))
     await asyncio.to_thread(tracing.flush, timeout)
-    sys.stderr.flush()
-    os._exit(0)
 
 
-asyncio.run(main())
+run_program(lambda: asyncio.run(main()))

@@ -24,6 +24,7 @@ from temporal_fleet.cli.start import start
 from temporal_fleet.cli.task_queue import queue
 from temporal_fleet.cli.worker import worker
 from temporal_fleet.errors import ExitCode, FleetError
+from temporal_fleet.leaving import leave
 
 __all__ = ["fleet", "main"]
 
@@ -82,7 +83,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Args:
         args: Command line without the program's name; None = that of this process.
     """
-    _end(run(args))
+    leave(run(args))
 
 
 def run(args: Sequence[str] | None = None) -> int:
@@ -116,10 +117,3 @@ def run(args: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return ExitCode.CRASH
     return int(code or ExitCode.OK)
-
-
-def _end(code: int) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    # Threads of the SDK's core now and then crash an interpreter that is being taken down.
-    os._exit(code)

@@ -24,6 +24,9 @@ def worker(workload: str | None) -> None:
     `fleet settings show` lists them. The first signal drains: no new work, running activities may
     finish. A second one shortens that.
     """
+    from temporal_fleet.worker.first_process import reap_as_process_1
+
+    reap_as_process_1()
     import gc
 
     # Imports make much that lives for ever; looking through it again and again is a tenth of a start.
@@ -32,10 +35,11 @@ def worker(workload: str | None) -> None:
     from temporal_fleet.worker.drain import end_at_once_on_signals
 
     end_at_once_on_signals()
+    from temporal_fleet.leaving import leave
     from temporal_fleet.settings import load_settings
-    from temporal_fleet.worker.process import end_process, run_worker
+    from temporal_fleet.worker.process import run_worker
 
-    end_process(run_worker(workload or _only_workload(), load_settings()))
+    leave(run_worker(workload or _only_workload(), load_settings()))
 
 
 def _only_workload() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from temporal_fleet.errors import FleetError
+from temporal_fleet.leaving import run_program
 from temporal_fleet.testing import record_histories
 
 
@@ -60,4 +61,4 @@ async def _record(
 
 
 if __name__ == "__main__":
-    tools()
+    run_program(tools)

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import reduce
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from temporalio.client import Client
@@ -43,7 +41,7 @@ def run_worker(name: str, loaded: LoadedSettings) -> ExitCode:
         loaded: Settings with their provenance, as ``load_settings()`` returns them.
 
     Returns:
-        The exit code. Hand it to :func:`end_process`.
+        The exit code. Hand it to :func:`temporal_fleet.leaving.leave`.
     """
     settings = loaded.settings
     configure_logging(
@@ -59,17 +57,6 @@ def run_worker(name: str, loaded: LoadedSettings) -> ExitCode:
     life.drain.finished()
     log.info("worker ended", exit_code=int(code))
     return code
-
-
-def end_process(code: int) -> NoReturn:
-    """End this process with *code*, without finalising the interpreter.
-
-    Threads of the SDK's core may touch the interpreter while it is torn down, which now and then ends an
-    orderly exit with SIGSEGV or SIGABRT. Everything of ours is closed by now; only buffers are left.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
 
 
 class WorkerProcess:
