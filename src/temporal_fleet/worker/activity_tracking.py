@@ -22,6 +22,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from typing_extensions import override
 
 from temporal_fleet.sdk_internals import CompleteAsyncError, running_attempt
+from temporal_fleet.worker.failures import reportable
 from temporal_fleet.worker.local_activities import LocalRetries, stopped
 
 Outcome = Literal["completed", "failed", "canceled", "will_complete_async"]
@@ -184,12 +185,12 @@ class _TrackingInbound(ActivityInboundInterceptor):
             outcome = "will_complete_async"
             raise
         except Exception as error:
-            if not tracked.activity.is_local:
-                raise
-            failure = retries.failure(error, activity.info())
+            failure = reportable(error, activity.payload_converter().to_payloads)
+            if tracked.activity.is_local:
+                failure = retries.failure(failure, activity.info())
             if failure is error:
                 raise
-            raise failure from error.__cause__
+            raise failure from failure.__cause__
         finally:
             self._tracker.end(key, outcome)
 

@@ -54,6 +54,7 @@ def given_back(error: Exception) -> Exception:
         same = ApplicationError(
             str(error), type=type(error).__name__, next_retry_delay=RETRY_ELSEWHERE
         )
+    same.__cause__ = error.__cause__
     return same.with_traceback(error.__traceback__)
 
 

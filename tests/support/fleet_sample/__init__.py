@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fleet_sample.activities import SampleActivities, fail, nap_thread, spin, stubborn_thread
+from fleet_sample.activities import (
+    SampleActivities,
+    fail,
+    fail_mutely,
+    nap_thread,
+    spin,
+    stubborn_thread,
+)
 from fleet_sample.workflows import RunActivity, RunLocalActivity
 from temporal_fleet import ResourceContext, Workload
 
@@ -34,7 +41,7 @@ workload: Workload[None, dict[str, Any]] = Workload(
     name="sample",
     description="Activities that behave well and badly when their worker stops",
     workflows=[RunActivity, RunLocalActivity],
-    activities=[SampleActivities, fail, nap_thread, stubborn_thread, spin],
+    activities=[SampleActivities, fail, fail_mutely, nap_thread, stubborn_thread, spin],
     resources=open_resources,
     health_checks={"marker": check_marker},
 )

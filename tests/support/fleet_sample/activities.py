@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from temporalio import activity
+from typing_extensions import override
 
 from temporal_fleet import cpu_bound
 
@@ -51,6 +52,22 @@ async def fail(folder: str, _seconds: float) -> None:
     """Fail in every attempt."""
     _mark(folder, "failed")
     raise RuntimeError("the sample's database is away")
+
+
+class MuteError(Exception):
+    """An exception whose text cannot be read."""
+
+    @override
+    def __str__(self) -> str:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+@activity.defn
+async def fail_mutely(folder: str, _seconds: float) -> None:
+    """Fail with what the SDK cannot report."""
+    _mark(folder, "failed")
+    raise MuteError
 
 
 @activity.defn
