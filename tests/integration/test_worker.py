@@ -45,6 +45,12 @@ async def start(
     )
 
 
+async def activity_completed(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Tell whether the workflow's activity has completed."""
+    events = (await handle.fetch_history()).events
+    return any(event.HasField("activity_task_completed_event_attributes") for event in events)
+
+
 async def appeared(path: Path, *, timeout: float = 20) -> None:
     """Wait until an activity left its mark."""
     async with asyncio.timeout(timeout):
@@ -111,6 +117,35 @@ async def test_sigterm_with_time_to_finish_loses_nothing(
     started = [e for e in history.events if e.HasField("activity_task_started_event_attributes")]
     assert len(completed) == 1
     assert started[0].activity_task_started_event_attributes.attempt == 1
+
+
+async def test_exception_that_cannot_be_reported_costs_no_slot(
+    client: Client, tmp_path: Path
+) -> None:
+    """Its attempt fails with its type and is retried, and the drain does not wait for it."""
+    async with running_worker(address(client)) as worker:
+        await polling(worker)
+        handle = await start(client, "fail_mutely", tmp_path, 0)
+        await appeared(tmp_path / "failed.2")
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+    assert worker.events("drained")[0]["seconds"] < 20, "the drain timeout is 30 s"
+    [pending] = (await handle.describe()).raw_description.pending_activities
+    assert pending.last_failure.application_failure_info.type == "MuteError"
+
+
+async def test_hangup_drains_like_sigterm(client: Client, tmp_path: Path) -> None:
+    """A closed terminal loses nothing that had time to finish."""
+    async with running_worker(address(client)) as worker:
+        await polling(worker)
+        handle = await start(client, "nap_async", tmp_path, 1)
+        await appeared(tmp_path / "started.1")
+        worker.signal(signal.SIGHUP)
+        assert await worker.exit_code() == 0
+
+    assert worker.events("draining")[0]["reason"] == "SIGHUP"
+    assert await activity_completed(handle)
 
 
 @pytest.mark.parametrize("name", ["nap_async", "nap_thread", "spin"])

@@ -40,6 +40,20 @@ class ForeignError(Exception):
         super().__init__(f"{reason} ({code})")
 
 
+class MuteError(Exception):
+    """An exception whose text cannot be read, and that cannot be pickled."""
+
+    @override
+    def __str__(self) -> str:
+        """Fail."""
+        raise ZeroDivisionError
+
+    @override
+    def __reduce__(self) -> Any:
+        """Fail."""
+        raise TypeError
+
+
 class DiesWhenPickled:
     """A result whose pickling kills the process, as running out of memory would."""
 
@@ -144,3 +158,16 @@ def die_at_once() -> None:
 def take_long() -> None:
     """Initialise a child for longer than anybody waits."""
     time.sleep(60)
+
+
+@cpu_bound
+def close_all_descriptors() -> None:
+    """Close the connection to the worker among others, as daemons do, and live on."""
+    os.closerange(3, 256)
+    time.sleep(60)
+
+
+@cpu_bound
+def raise_mute() -> None:
+    """Raise what has no text."""
+    raise MuteError

@@ -318,6 +318,27 @@ async def test_cancelled_call_stops_what_its_child_started(
     await until(lambda: is_gone(program))
 
 
+async def test_child_that_closes_its_connection_is_not_told_as_killed(pool: ProcessPool) -> None:
+    """A function that closes all descriptors and lives on costs its attempt, and the error says what it did."""
+    with pytest.raises(ProcessDiedError, match="closed its connection to the worker") as died:
+        await cpu_sample.close_all_descriptors()
+
+    assert "memory" not in str(died.value)
+    assert died.value.exit_status is None
+
+
+async def test_error_whose_text_cannot_be_read_costs_no_process(pool: ProcessPool) -> None:
+    """An exception without a readable text fails its attempt like any other."""
+    [pid] = pool.pids
+    with pytest.raises(
+        ApplicationError, match="its text cannot be read, ZeroDivisionError"
+    ) as mute:
+        await cpu_sample.raise_mute()
+
+    assert mute.value.type == "MuteError"
+    assert pool.pids == [pid]
+
+
 async def test_killed_child_with_heirs_does_not_hang(pool: ProcessPool, tmp_path: Path) -> None:
     """A dead child is noticed although others hold its connection; its programs end with it."""
     began = time.monotonic()

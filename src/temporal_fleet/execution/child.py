@@ -75,7 +75,7 @@ def main(descriptor: int, parent: int) -> None:
     """Serve calls from the socket *descriptor* until the process *parent* closes it or dies."""
     # Only the parent decides when a child ends: Ctrl-C and a signal to the whole control group must
     # not. Handlers rather than SIG_IGN, which the programs that an activity starts would inherit.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
     _die_with(parent)
     with (
@@ -143,7 +143,7 @@ def _answer(call: Call) -> Answer:
         with context:
             result = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - it is raised again in the parent
-        return _failure("raised", error, message=str(error), value=_pickled(error))
+        return _failure("raised", error, message=_text(error), value=_pickled(error))
     try:
         return {"kind": "returned", "value": pickle.dumps(result, pickle.HIGHEST_PROTOCOL)}
     except Exception as error:  # noqa: BLE001 - __reduce__ of anything may raise anything
@@ -163,6 +163,13 @@ def _log_context(fields: Mapping[str, Any]) -> AbstractContextManager[None]:
     from structlog.contextvars import bound_contextvars
 
     return bound_contextvars(**fields)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failed:  # noqa: BLE001 - __str__ may raise anything
+        return f"its text cannot be read, {type(failed).__name__}"
 
 
 def _failure(

@@ -16,6 +16,7 @@ from temporal_fleet.execution import child as child_program
 from temporal_fleet.execution.child import HEADER, Answer
 
 _LATE_ANSWER = timedelta(seconds=0.5)  # what a child sent before it died is readable at once
+_END_TIMEOUT = timedelta(seconds=1)  # from the end of the connection to that of the process
 _BUFFER = 1 << 20  # bytes; answers are at most a few MiB, Temporal refuses more
 
 
@@ -24,16 +25,19 @@ class ProcessDiedError(FleetError):
 
     Attributes:
         pid: Its process ID.
-        exit_status: Its exit code; negative for the number of the signal that killed it.
+        exit_status: Its exit code; negative for the number of the signal that killed it. None when it had
+            closed its connection to the worker, lived on, and was stopped.
     """
 
-    def __init__(self, pid: int, exit_status: int) -> None:
+    def __init__(self, pid: int, exit_status: int | None) -> None:
         self.pid = pid
         self.exit_status = exit_status
         super().__init__(f"process {pid} {self._end}")
 
     @property
     def _end(self) -> str:
+        if self.exit_status is None:
+            return "closed its connection to the worker (a daemon, or closed descriptors?) and was stopped"
         if self.exit_status >= 0:
             return f"ended with exit code {self.exit_status}"
         try:
@@ -117,11 +121,19 @@ class ChildProcess:
             (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
             answer: Answer = pickle.loads(await self._reader.readexactly(size))  # noqa: S301 - our own child
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.kill()  # it may have closed the connection and live on
-            raise ProcessDiedError(self.pid, await asyncio.shield(self.ended)) from None
+            raise ProcessDiedError(self.pid, await self._status_after_silence()) from None
         finally:
             self._silent.set()
         return answer
+
+    async def _status_after_silence(self) -> int | None:
+        # The connection ends a moment before the process does; it may also have closed it and live on.
+        await asyncio.wait([self.ended], timeout=_END_TIMEOUT.total_seconds())
+        if self.ended.done():
+            return self.ended.result()
+        self.kill()
+        await asyncio.shield(self.ended)
+        return None
 
     def kill(self) -> None:
         """Kill the process with all that it started, unless it has ended."""

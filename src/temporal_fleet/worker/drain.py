@@ -26,8 +26,16 @@ from temporal_fleet.settings import DrainSettings
 log = structlog.get_logger(__name__)
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop a worker; SIGHUP is none where it is ignored, as nohup wants it."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 def end_at_once_on_signals() -> None:
-    """End with exit code 0 on SIGTERM or SIGINT until a :class:`Drain` takes over.
+    """End with exit code 0 on SIGTERM, SIGINT or SIGHUP until a :class:`Drain` takes over.
 
     As process 1 of a container a process without a handler ignores SIGTERM, and imports take a while.
     """
@@ -35,7 +43,7 @@ def end_at_once_on_signals() -> None:
     def end(_number: int, _frame: FrameType | None) -> None:
         os._exit(ExitCode.OK)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stop_signals():
         signal.signal(number, end)
 
 
@@ -69,13 +77,13 @@ class Drain:
         self.reason: str | None = None
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take SIGTERM and SIGINT and start the watchdog's thread; call it in the main thread.
+        """Take SIGTERM, SIGINT and SIGHUP and start the watchdog's thread; call it in the main thread.
 
         ``signal.signal`` is used, not the loop's handlers: those run only when the loop does, and a blocked
         loop is just the case in which the watchdog is needed.
         """
         self._loop = loop
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _stop_signals():
             self._previous[number] = signal.signal(number, self._on_signal)
         self._watchdog = threading.Thread(target=self._watch, name="drain-watchdog", daemon=True)
         self._watchdog.start()
