@@ -35,7 +35,8 @@ def queue(task_queues: tuple[str, ...], watch: bool, output: str) -> int:
     """Show backlog, its age, rates and pollers of task queues.
 
     Without TASK_QUEUE, those of the installed workloads are shown. The backlog is the server's
-    approximation. Rates are per second over about the last half minute.
+    approximation. Rates are per second over about the last half minute; the server leaves sticky and
+    eager tasks out, so a busy task queue may read 0.0.
     """
     from temporal_fleet.cli.connecting import with_client
     from temporal_fleet.errors import ExitCode

@@ -67,6 +67,7 @@ class TaskQueueStatus:
     backlog_age: timedelta
     """How long the oldest waits."""
     added_per_second: float
+    """Tasks that went through the task queue: sticky and eager ones do not, so it may be 0 while it is busy."""
     dispatched_per_second: float
     rate_limited: bool
     """Whether the server holds tasks back because of a rate limit."""
@@ -127,7 +128,7 @@ async def watch(
     Args:
         client: Connected to the server and namespace.
         names: Task queues.
-        interval: Time from the begin of a reading to the next; a longer reading delays it.
+        interval: Time from the start of a reading to the next; a longer reading delays it.
 
     Yields:
         What :func:`read_task_queues` returns; for the first time at once.
