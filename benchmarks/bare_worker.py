@@ -1,4 +1,4 @@
-"""A worker made of the SDK alone, with the SDK's defaults: what the benchmarks compare with.
+"""A worker with only the SDK and its defaults, which the benchmarks compare with.
 
 It prints ``polling`` once the SDK's worker has been entered, and ends on SIGTERM.
 """

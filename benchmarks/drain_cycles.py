@@ -1,4 +1,4 @@
-"""Start a worker, stop it with SIGTERM while an activity runs, and see how it ends; many times.
+"""Repeatedly start a worker, stop it with SIGTERM while an activity runs, and check how it ends.
 
 Each cycle is a fresh ``fleet worker`` process. SIGTERM is sent when its activity has started; the
 activity needs much less time than the drain allows. So every cycle must end with exit code 0, and

@@ -1,4 +1,4 @@
-"""What the benchmarks share: worker processes, their CPU time, and how ratios are told.
+"""What the benchmarks share: worker processes, their CPU time, and how ratios are reported.
 
 Everything runs on this machine: one Temporal dev server on a free port of the loopback interface,
 and workers as child processes that are ended, by force if need be, before a benchmark returns.

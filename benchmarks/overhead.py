@@ -1,20 +1,20 @@
 """How much CPU our worker takes for each 1-activity workflow, against a bare SDK worker.
 
 Three configurations take turns on one Temporal dev server, in the order A B C, then C B A, and so
-on, each time in a fresh process on a task queue of its own:
+on, each time in a fresh process on its own task queue:
 
 - ``bare``: the SDK's ``Worker`` with its defaults (see ``bare_worker.py``);
-- ``bare again``: the same once more, the A/A control. What it differs from 1 is the noise;
+- ``bare again``: the same once more, the A/A control. Its distance from 1 is the noise;
 - ``fleet``: the real ``fleet worker`` with its defaults and JSON logs; ``/metrics``, ``/livez`` and
-  ``/readyz`` are asked once in each measurement.
+  ``/readyz`` are requested once in each measurement.
 
 Equal on both sides: the code of workflow and activity, the sandbox with all its checks, payload,
-data converter (``--converter``), server, client, number of workflows at once. Not equal, as it is
-compared: logs (the bare worker drops them, ours writes JSON), metrics, interceptors, pollers (the
+data converter (``--converter``), server, client, number of workflows at once. Different, as this is
+what is compared: logs (the bare worker drops them, ours writes JSON), metrics, interceptors, pollers (the
 bare worker has the SDK's 5, ours autoscale), our probes of the server and the health process.
 
 The figure is the CPU time of the worker process and of all its children, while workflows run:
-neither start-up nor drain is in it.
+it includes neither start-up nor drain.
 """
 
 from __future__ import annotations

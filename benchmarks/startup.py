@@ -4,13 +4,13 @@ Configurations take turns on one Temporal dev server, forwards and backwards, ea
 process:
 
 - ``bare``: the SDK's ``Worker`` with its defaults and the same workload (see ``bare_worker.py``);
-- ``bare again``: the same once more, the A/A control. What it differs from 1 is the noise;
+- ``bare again``: the same once more, the A/A control. Its distance from 1 is the noise;
 - ``bare + pydantic``: with the pydantic data converter, which our worker always uses;
 - ``fleet``: the real ``fleet worker`` with its defaults, metrics and JSON logs on.
 
 *Polling* is the moment at which the server sees the first poll for workflow tasks: this script asks
 it every 10 ms, in the same way for all. Bytecode is compiled in a first start of each that is not
-counted. How long ours takes until ``/readyz`` answers 200 is told apart.
+counted. How long ours takes until ``/readyz`` answers 200 is reported separately.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write ``examples/orders.jsonl``: 200 orders of every kind, and two lines that are none.
+"""Write ``examples/orders.jsonl``: 200 orders of every kind, and two lines that are not orders.
 
 The same seed gives the same file, so the file is kept in the repository and a test compares the
 two::
@@ -107,7 +107,7 @@ MALFORMED = {
     143: '{"order_id": "ord-no-lines", "customer": "customer-11", "card_token": "tok_visa", '
     '"lines": []}',
 }
-"""Line number to a line that is no order."""
+"""Line number to a line that is not an order."""
 
 
 def _address(randomness: random.Random) -> dict[str, str]:

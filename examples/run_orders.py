@@ -1,8 +1,8 @@
 """Runs the whole reference fleet on this machine and processes ``examples/orders.jsonl``.
 
-It starts a Temporal server, the workers of all installed workloads as processes of their own, and one
-workflow per order; then it prints what became of the orders and whether the money adds up. In a terminal
-it stays up until Ctrl-C, so that the workflows can be looked at; else it drains and ends.
+It starts a Temporal server, the workers of all installed workloads as separate processes, and one workflow
+per order; then it prints the outcome of the orders and whether the money adds up. In a terminal it stays
+up until Ctrl-C, so you can look at the workflows; otherwise it drains and ends.
 
 Exit codes: 0 = every order is final and the books balance, 1 = they do not, 3 = something could not be
 started, 130 = interrupted.
@@ -42,7 +42,7 @@ from temporal_fleet.workload import declared_search_attributes, discover, load_w
 
 ORDERS = Path(__file__).with_name("orders.jsonl")
 ALL_FINAL_WITHIN = timedelta(seconds=180)
-"""Orders that are not final so long after the last start count as failed."""
+"""Orders that are not final this long after the last start count as failed."""
 INTERRUPTED = 130
 
 
@@ -106,7 +106,7 @@ async def _process(stack: AsyncExitStack) -> int:
 
 
 def report_ok(report: StartReport) -> bool:
-    """Say whether every order that was accepted came to its end; rejected lines are expected here."""
+    """Say whether every order that was accepted has ended; rejected lines are expected here."""
     return report.lines - report.counts.total() == 0 and not report.outcomes["still running"]
 
 
