@@ -188,8 +188,6 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
         arguments["http_connect_proxy_config"] = HttpConnectProxyConfig(
             target_host=proxy.address, basic_auth=proxy.basic_auth
         )
-        # The proxy resolves the name; the SDK would warn that it does not balance then.
-        arguments["dns_load_balancing_config"] = None
     return arguments
 
 
