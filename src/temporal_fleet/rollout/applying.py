@@ -215,7 +215,7 @@ class Rollout:
         answer = await self._describe()
         info = answer.worker_deployment_info
         if not is_same_routing(routing_of(info), self._routing):
-            raise self._error(f"{_changed_by(info)}. Theirs stays; {_AGAIN}")
+            raise self._error(f"{_changed_by(info)}. Their change was kept; {_AGAIN}")
         return answer.conflict_token
 
     async def _describe(self) -> DescribeWorkerDeploymentResponse:
@@ -304,7 +304,7 @@ class Rollout:
             waited = SPREAD_TIMEOUT.total_seconds()
             raise self._error(
                 f"the routing was changed, but {missing[0]} within {waited:g} s (spread timeout). "
-                "Run the same command again: it waits on"
+                "Run the same command again: it keeps waiting"
             )
 
     def _error(self, reason: str) -> RolloutError:

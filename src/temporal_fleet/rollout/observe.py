@@ -158,7 +158,7 @@ async def observe_build(
 ) -> ObservedDeployment:
     """Describe as little of a Worker Deployment as shows whether one build is polled; no open runs.
 
-    For who waits: it costs a handful of calls, however many builds there are. Of workers without versioning
+    For a wait: it costs a handful of calls, however many builds there are. Of workers without versioning
     it needs the current build as well, which has registered what they have to poll.
 
     Returns:

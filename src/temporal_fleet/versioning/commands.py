@@ -52,7 +52,7 @@ def plan_ramp(
     if not lowers and (reasons := _check_known(observed, build_id)):
         return Refusal(observed.deployment, tuple(reasons))
     if build_id == _current(observed):
-        reason = f"{build_name(build_id)} is current: it has all new work that does not ramp. "
+        reason = f"{build_name(build_id)} is current: it already gets all work except the ramp. "
         return Refusal(observed.deployment, (reason + "Name another build",))
     wanted = Routing(_current(observed), build_id, percentage)
     plan = _plan(
@@ -166,8 +166,8 @@ def _end_ramp(observed: ObservedDeployment, ramping: str, identity: str | None) 
     current = build_name(_current(observed))
     share = percent(observed.routing.percentage)
     notes = [
-        f"all new work goes to {current}; auto-upgrade runs that {build_name(ramping)} worked on go "
-        f"on on {current}, runs pinned to {build_name(ramping)} stay there"
+        f"all new work goes to {current}; auto-upgrade runs that {build_name(ramping)} worked on "
+        f"continue on {current}, runs pinned to {build_name(ramping)} stay there"
     ]
     build = observed.builds.get(_current(observed))
     if build is None or not is_ready(observed, build):

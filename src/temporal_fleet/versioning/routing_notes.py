@@ -48,7 +48,7 @@ def _note_new_current(desired: DesiredDeployment, observed: ObservedDeployment) 
         return _note_migration(wanted, observed)
     if wanted == UNVERSIONED:
         return [
-            f"BACK TO UNVERSIONED from {build_name(now)}: auto-upgrade runs go on on unversioned "
+            f"BACK TO UNVERSIONED from {build_name(now)}: auto-upgrade runs continue on unversioned "
             "workers, pinned runs stay on their build, and nothing keeps new code away from open "
             "runs any more"
         ]
@@ -56,7 +56,7 @@ def _note_new_current(desired: DesiredDeployment, observed: ObservedDeployment) 
         return []
     return [
         f"ROLLBACK: {build_name(wanted)} was current before. Auto-upgrade runs that {build_name(now)} "
-        f"worked on go on on {build_name(wanted)} and fail their workflow tasks where its code does "
+        f"worked on continue on {build_name(wanted)} and fail their workflow tasks where its code does "
         "not fit their history; pinned runs stay where they are"
     ]
 
@@ -66,7 +66,7 @@ def _note_migration(wanted: str, observed: ObservedDeployment) -> list[str]:
     if unversioned is None or not (unversioned.has_pollers or unversioned.open_runs.count):
         return []
     return [
-        f"FROM UNVERSIONED to {build_name(wanted)}: open runs without versioning go on on "
+        f"FROM UNVERSIONED to {build_name(wanted)}: open runs without versioning continue on "
         f"{build_name(wanted)} with their next workflow task, so its code must fit their history"
     ]
 
