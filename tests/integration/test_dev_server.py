@@ -90,6 +90,25 @@ async def test_embedded_server_when_no_port_is_wanted_takes_free_ones(tmp_path: 
     assert len(clients) == 2
 
 
+async def test_embedded_servers_that_start_together_do_not_share_a_port(tmp_path: Path) -> None:
+    """Servers that are started at the same moment never take each other's port for their own."""
+
+    async def address(name: str) -> str:
+        async with embedded_server(tmp_path / name, headless=True) as server:
+            started.release()
+            await ended.wait()
+            return server.address
+
+    started, ended = asyncio.Semaphore(0), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(address(name)) for name in ("one", "two", "three")]
+        for _ in tasks:
+            await started.acquire()
+        ended.set()
+
+    assert len({task.result() for task in tasks}) == 3
+
+
 async def test_embedded_server_in_a_directory_in_use_names_the_process(tmp_path: Path) -> None:
     """A second server in one directory is refused with the process and address of the first."""
     async with embedded_server(tmp_path, headless=True) as server:

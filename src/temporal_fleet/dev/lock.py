@@ -1,10 +1,11 @@
-"""Says whose server runs in a directory, and keeps a second one out."""
+"""Says whose server runs in a directory, and keeps a second one out of it and off its ports."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,30 @@ def announce(lock: IO[str], address: str, ui_url: str | None) -> None:
     lock.truncate(0)
     json.dump({"pid": os.getpid(), "address": address, "ui": ui_url}, lock)
     lock.flush()
+
+
+@contextmanager
+def claimed(port: int) -> Iterator[bool]:
+    """Keep other servers of this user that are being started off a port.
+
+    A port that was found to be free is taken only seconds later, when the server listens: two servers that
+    start together would both find it free, and one of them would take the other's for its own.
+
+    Yields:
+        Whether the port is ours; False = another process has claimed it.
+    """
+    path = Path(tempfile.gettempdir(), f"temporal-fleet-{os.getuid()}-port-{port}.lock")
+    # A link that somebody else has put there is not followed.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def running_server(directory: Path = DEFAULT_DIRECTORY) -> str | None:

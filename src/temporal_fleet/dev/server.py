@@ -18,13 +18,13 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from temporal_fleet.dev.lock import DEFAULT_DIRECTORY, announce, exclusive
+from temporal_fleet.dev.lock import DEFAULT_DIRECTORY, announce, claimed, exclusive
 from temporal_fleet.errors import FleetError, PortInUseError
 from temporal_fleet.ports import free_port
 
@@ -142,12 +142,14 @@ async def embedded_server(
         PortInUseError: When a port that was asked for is taken.
         ServerFailedError: When the ``temporal`` program is missing or ends with another error.
     """
-    with exclusive(directory) as lock:
+    with exclusive(directory) as lock, ExitStack() as claims:
         if reset:
             # With the journal that SQLite keeps beside it.
             for file in directory.glob(f"{DATABASE}*"):  # noqa: ASYNC240 - once, before anything runs
                 file.unlink()
-        start = functools.partial(_start, directory, search_attributes, startup_timeout)
+        start = functools.partial(
+            _start, directory, search_attributes, startup_timeout, claims=claims
+        )
         ports, process, client = await start(port, ui_port, headless=headless)
         server = EmbeddedServer(ports.address, ports.ui_url, directory, client, process)
         try:
@@ -166,12 +168,13 @@ async def _start(
     port: int | None,
     ui_port: int | None,
     *,
+    claims: ExitStack,
     headless: bool,
 ) -> tuple[_Ports, Process, Client]:
     program = _find_program()
     attempts_left = 3
     while True:
-        ports = _Ports.choose(port, ui_port, headless=headless)
+        ports = _Ports.choose(port, ui_port, claims, headless=headless)
         process = await _launch(program, directory, ports, search_attributes)
         try:
             return ports, process, await _wait_until_ready(process, directory, ports, timeout)
@@ -201,11 +204,14 @@ class _Ports:
     ui: int | None
 
     @classmethod
-    def choose(cls, port: int | None, ui_port: int | None, *, headless: bool) -> _Ports:
-        grpc = _asked_for(port, "--port") or _free_or_any(DEFAULT_PORT)
+    def choose(
+        cls, port: int | None, ui_port: int | None, claims: ExitStack, *, headless: bool
+    ) -> _Ports:
+        grpc = _asked_for(port, "--port") or _free_or_any(DEFAULT_PORT, claims)
         if headless:
             return cls(grpc, None)
-        return cls(grpc, _asked_for(ui_port, "--ui-port") or _free_or_any(grpc + _UI_OFFSET))
+        ui = _asked_for(ui_port, "--ui-port") or _free_or_any(grpc + _UI_OFFSET, claims)
+        return cls(grpc, ui)
 
     @property
     def address(self) -> str:
@@ -225,12 +231,13 @@ def _asked_for(port: int | None, option: str) -> int | None:
 def _port_in_use(port: int, option: str) -> PortInUseError:
     return PortInUseError(
         f"port {port} of 127.0.0.1, asked for with {option}, is in use. Stop the program that uses "
-        f"it, give {option} another number, or leave {option} away to have a free port chosen"
+        f"it, give {option} another number, or omit {option} to use a free port"
     )
 
 
-def _free_or_any(port: int) -> int:
-    return port if port < 2**16 and _is_free(port) else free_port()
+def _free_or_any(port: int, claims: ExitStack) -> int:
+    ours = port < 2**16 and claims.enter_context(claimed(port)) and _is_free(port)
+    return port if ours else free_port()
 
 
 def _is_free(port: int) -> bool:
