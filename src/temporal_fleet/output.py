@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, progress for who waits.
+"""What commands print: tables for people, JSON for programs, progress for people who wait.
 
 Results go to standard output, everything else to standard error, so that results can be piped. The
 library rich is loaded only when something is drawn: a worker never does.

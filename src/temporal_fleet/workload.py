@@ -199,7 +199,7 @@ def load_workload(name: str) -> Workload[Any, Any]:
     Raises:
         WorkloadNotFoundError: When no installed distribution offers the name.
         WorkloadImportError: When its code raises while it is imported; the cause is chained.
-        WorkloadError: When the entry point leads to nothing, or to something else than a workload.
+        WorkloadError: When the entry point leads to nothing, or to something other than a workload.
     """
     installed = discover()
     entry = installed.get(name)

@@ -563,7 +563,7 @@ async def test_wait_for_pollers_that_are_not_there_ends_with_their_names(
 
     assert waited.code == 1
     assert "awaited/v1: polled" in waited.out
-    assert "not so after 1 s (--timeout)" in waited.err
+    assert "timed out after 1 s (--timeout)" in waited.err
     assert "with build ID 'v2'" in waited.err
 
 

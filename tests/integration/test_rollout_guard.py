@@ -179,7 +179,7 @@ async def test_guard_that_cannot_ask_says_what_it_did_not_do_and_the_way_around(
 async def test_open_runs_move_from_unversioned_to_the_first_build_with_their_next_task(
     client: Client, behavior: VersioningBehavior
 ) -> None:
-    """Runs without versioning go on on the current build, and from then on behave as it declares."""
+    """Runs without versioning continue on the current build, and from then on behave as it declares."""
     name = f"migrated-{behavior.name.lower().replace('_', '-')}"
     async with build(client, name, UNVERSIONED):
         (order,) = await start_orders(client, name)
@@ -204,7 +204,7 @@ async def test_open_runs_move_from_unversioned_to_the_first_build_with_their_nex
 
 
 async def test_open_runs_on_the_way_back_to_unversioned_stay_when_pinned(client: Client) -> None:
-    """Pinned runs end on their build; auto-upgrade runs go on on unversioned workers."""
+    """Pinned runs end on their build; auto-upgrade runs continue on unversioned workers."""
     name = "back"
     auto = f"{name}-auto"
     # Without a cache, as after a restart: a cached run stays with its worker until that stops.

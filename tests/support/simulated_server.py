@@ -179,7 +179,7 @@ class SimulatedServer:
 
     def _check_polled(self, build_id: str) -> None:
         if not self._is_polled(build_id):
-            raise UnsafeStepError(f"new work for {build_id}, which nobody polls")
+            raise UnsafeStepError(f"new work for {build_id}, which no worker polls")
 
     def _is_polled(self, build_id: str) -> bool:
         """Return whether new work is safe; who is not versioned must poll what was the current build's."""

@@ -92,7 +92,7 @@ def test_command_next_never_ignores_a_percentage(tmp_path: Path) -> None:
     result = invoke(path, "--percentage", "10")
 
     assert isinstance(result.exception, ValuesRefusedError)
-    assert "nobody to share work with at 10 %" in str(result.exception)
+    assert "no current build to share work with at 10 %" in str(result.exception)
     assert path.read_text() == "queues:\n  orders:\n    replicas: 4\n"
 
 

@@ -100,8 +100,8 @@ def test_document_that_shares_the_place_is_not_changed(text: str) -> None:
         ("a: [", "is not valid YAML"),
         ("a: 1\na: 2\n", "is not valid YAML"),
         ("a: 1\n---\nb: 1\n", "is not valid YAML"),
-        ("- a\n", "is no map"),
-        ("", "is no map"),
+        ("- a\n", "is not a map"),
+        ("", "is not a map"),
     ],
 )
 def test_document_that_is_no_map_is_told(text: str, expected: str) -> None:

@@ -116,7 +116,7 @@ def test_next_replaces_another_ramp_and_says_so() -> None:
 
     told = add_build(values, NewBuild("orders", "1.6", key="red"))
 
-    assert "look: 'green' was to ramp and gets no new work any more" in told
+    assert "look: 'green' was ramping and no longer gets new work" in told
     assert values.get(("queues", "orders", "routing", "ramping")) == "red"
 
 
@@ -160,7 +160,7 @@ def test_next_below_the_key_of_a_subchart_works_alike() -> None:
 
 
 def test_next_for_a_task_queue_without_builds_makes_the_first_one_current() -> None:
-    """The first build has nobody to share work with, which --current says."""
+    """The first build has no current build to share work with, which --current says."""
     values = document("queues:\n  a:\n    image: {repository: x}\n")
 
     add_build(values, NewBuild("a", "1.0", is_current=True))

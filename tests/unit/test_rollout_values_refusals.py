@@ -82,7 +82,9 @@ def test_next_that_is_refused_as_current_leaves_the_values_as_they_were() -> Non
 
 
 MISREAD = [
-    pytest.param("buildId: 1.10", "buildId is read as 1.1, which is no text", "in quotes", id="id"),
+    pytest.param(
+        "buildId: 1.10", "buildId is read as 1.1, which is not text", "in quotes", id="id"
+    ),
     pytest.param(
         "buildId: x, versioned: no", "versioned is read as 'no'", "Write true or false", id="no"
     ),
@@ -158,7 +160,7 @@ def test_values_that_are_no_map_are_refused_with_their_place(text: str, expected
     ):
         with pytest.raises(ValuesFileError) as caught:
             act()
-        assert f"values.yaml: {expected}, which is no map. Write a map, such as" in str(
+        assert f"values.yaml: {expected}, which is not a map. Write a map, such as" in str(
             caught.value
         )
 

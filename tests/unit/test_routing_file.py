@@ -166,28 +166,28 @@ PROBLEMS = [
     ),
     pytest.param(
         with_queue(rooting={}),
-        "queues.orders.rooting: is no key of a routing file (set in f.json). Did you mean routing?",
+        "queues.orders.rooting: is not a key of a routing file (set in f.json). Did you mean routing?",
         id="unknown-key",
     ),
     pytest.param(
         json.dumps({**FILE, "x": 1}),
-        "x: is no key of a routing file (set in f.json). Known here: apiVersion, release, temporal, queues.",
+        "x: is not a key of a routing file (set in f.json). Known here: apiVersion, release, temporal, queues.",
         id="unknown-key-at-the-top",
     ),
     pytest.param(
         with_queue(routing={"current": "blue", "percent": 1}),
-        "queues.orders.routing.percent: is no key of a routing file (set in f.json). Did you mean "
+        "queues.orders.routing.percent: is not a key of a routing file (set in f.json). Did you mean "
         "percentage?",
         id="unknown-key-of-routing",
     ),
     pytest.param(
         with_queue(rollout={"moode": "manual"}),
-        "queues.orders.rollout.moode: is no key of a routing file (set in f.json). Did you mean mode?",
+        "queues.orders.rollout.moode: is not a key of a routing file (set in f.json). Did you mean mode?",
         id="unknown-key-of-rollout",
     ),
     pytest.param(
         with_queue(builds={"blue": {"buildID": "1"}, "green": {"buildId": "2"}}),
-        "queues.orders.builds.blue.buildID: is no key of a routing file (set in f.json). Did you mean "
+        "queues.orders.builds.blue.buildID: is not a key of a routing file (set in f.json). Did you mean "
         "buildId?",
         id="unknown-key-of-a-build",
     ),
@@ -211,13 +211,13 @@ PROBLEMS = [
     ),
     pytest.param(
         with_queue(routing={"current": "bleu"}),
-        "queues.orders.routing.current: 'bleu' is no key of the builds (set in f.json). Did you mean "
+        "queues.orders.routing.current: 'bleu' is not a key of the builds (set in f.json). Did you mean "
         "blue?",
         id="current-unknown",
     ),
     pytest.param(
         with_queue(routing={"current": "blue", "ramping": "1.5.0-def", "percentage": 1}),
-        "queues.orders.routing.ramping: '1.5.0-def' is no key of the builds (set in f.json). Use one "
+        "queues.orders.routing.ramping: '1.5.0-def' is not a key of the builds (set in f.json). Use one "
         "of blue, green.",
         id="ramping-is-a-build-id",
     ),

@@ -128,10 +128,10 @@ def test_promote_of_unversioned_workers_for_activities_alone_waits_for_the_other
 
     assert isinstance(plan, Plan)
     assert [type(step) for step in plan.steps] == [AwaitPollers, SetCurrent]
-    assert "nobody polls task queue 'orders' (workflow) for it now" in describe(plan.steps[0])
+    assert "no worker polls task queue 'orders' (workflow) for it now" in describe(plan.steps[0])
     for rollback in (plan_rollback(observed), plan_rollback(observed, UNVERSIONED)):
         reason = reason_of(rollback)
-        assert "nobody polls task queue 'orders' (workflow) for unversioned" in reason
+        assert "no worker polls task queue 'orders' (workflow) for unversioned" in reason
         assert reason.endswith("No other build is polled now")
 
 
@@ -292,7 +292,8 @@ def test_rollback_to_a_build_that_nobody_polls_is_refused_with_candidates() -> N
     for plan in (plan_rollback(observed), plan_rollback(observed, BLUE)):
         reason = reason_of(plan)
         assert (
-            "nobody polls task queue 'orders' (workflow, activity) for build ID '1.4.0'" in reason
+            "no worker polls task queue 'orders' (workflow, activity) for build ID '1.4.0'"
+            in reason
         )
         assert reason.endswith("Polled now: 1.3.0")
     assert only_step(plan_rollback(observed, OLD)) == SetCurrent(OLD, "")

@@ -46,7 +46,7 @@ STEPS = ((), (10,), (25, 50), (5, 10, 75))
 CONDITIONS = tuple(
     itertools.product(
         (BuildStatus.INACTIVE, BuildStatus.DRAINING, BuildStatus.DRAINED),
-        (0, 1, "workflow", "activity"),  # pollers; or the type of tasks that nobody polls
+        (0, 1, "workflow", "activity"),  # pollers; or the type of tasks that no worker polls
         (0, 2),  # open pinned runs
         (0, 3),  # open runs
         (None, 7),  # minute in which it was last made current

@@ -74,7 +74,7 @@ NOTES = [
     pytest.param(
         deployment(build(BLUE, CURRENT, pollers=0), build(GREEN), current=BLUE),
         values(BLUE, GREEN, 5),
-        "nobody polls task queue 'orders' (workflow, activity) for it: new work waits",
+        "no worker polls task queue 'orders' (workflow, activity) for it: new work waits",
         id="current-unpolled",
     ),
     pytest.param(
@@ -117,7 +117,7 @@ NOTES = [
     pytest.param(
         replace(blue_green(), update_in_progress=True),
         values(BLUE),
-        "still spreading the last change",
+        "still propagating the last",
         id="update-in-progress",
     ),
     pytest.param(NOBODY, values(BLUE), "", id="nothing-to-say"),

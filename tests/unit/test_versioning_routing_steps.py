@@ -353,9 +353,9 @@ def test_steps_are_described_with_their_reason() -> None:
 
     assert isinstance(plan, Plan)
     assert [describe(each) for each in plan.steps] == [
-        "wait until build ID '1.5.0' is polled: nobody polls task queue 'orders' "
+        "wait until build ID '1.5.0' is polled: no worker polls task queue 'orders' "
         "(workflow, activity) for it now",
-        "send 10 % of new work to build ID '1.5.0': it has no share of new work now",
+        "send 10 % of new work to build ID '1.5.0': it gets no new work yet",
     ]
 
 

@@ -28,7 +28,7 @@ class DurationType(click.ParamType[timedelta]):
         text = f"{value}s" if _NUMBER.fullmatch(str(value)) else str(value)
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
-            self.fail(f"{text!r} is no duration. Write it as 30s, 5m or 1h30m", param, ctx)
+            self.fail(f"{text!r} is not a duration. Write it as 30s, 5m or 1h30m", param, ctx)
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 

@@ -104,7 +104,7 @@ class CredentialWatcher:
         tls = await asyncio.to_thread(read_tls, self._temporal)
         if tls == self.client.service_client.config.tls:
             return False
-        # Certificate and key may be half replaced, or be nobody to the server yet: only a client that
+        # Certificate and key may be half replaced, or not be known to the server yet: only a client that
         # has proved itself takes over.
         client = await self._connector.connect_once()
         await check_namespace(client)

@@ -179,7 +179,7 @@ async def running_workers(
 
 def _drain_limit(environment: Environment) -> timedelta:
     names = ("FLEET_DRAIN_TIMEOUT_SECONDS", "FLEET_DRAIN_MARGIN_SECONDS")
-    # What is no number is the workers' own error to tell.
+    # What is not a number is the workers' own error to tell.
     with suppress(ValueError):
         return timedelta(seconds=sum(float(environment[name] or 0) for name in names))
     return timedelta(seconds=60)

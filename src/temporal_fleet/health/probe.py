@@ -1,6 +1,6 @@
 """Asks the server whether it accepts us and sees our pollers: what readiness is made of.
 
-A worker process may be up while nobody polls: credentials were revoked, the server is away, or the pollers
+A worker process may be up while no worker polls: credentials were revoked, the server is away, or the pollers
 wait for a slot. The SDK only warns. So the server itself is asked, with the worker's own client.
 """
 

@@ -81,16 +81,7 @@ class HealthServer:
         self._render_metrics = render_metrics
         self._on_restart = on_restart
         self._liveness_timeout = settings.liveness_timeout.total_seconds()
-        self._metrics: MetricsState | None = (
-            {
-                "core_port": None,
-                "labels": dict(labels or {}),
-                "outcomes": (WORKFLOW_OUTCOMES.name, WORKFLOW_OUTCOMES.help),
-                "staleness": (METRICS_STALE.name, METRICS_STALE.help),
-            }
-            if render_metrics
-            else None
-        )
+        self._metrics = _metrics_state(labels or {}) if render_metrics else None
         self._listener = _listen(settings)
         self.port: int = self._listener.getsockname()[1]
         self._page_file = create_page_file()
@@ -231,6 +222,15 @@ class HealthServer:
             )
             self._process.kill()
             return self._process.wait()
+
+
+def _metrics_state(labels: Mapping[str, str]) -> MetricsState:
+    return {
+        "core_port": None,
+        "labels": dict(labels),
+        "outcomes": (WORKFLOW_OUTCOMES.name, WORKFLOW_OUTCOMES.help),
+        "staleness": (METRICS_STALE.name, METRICS_STALE.help),
+    }
 
 
 def _listen(settings: HealthSettings) -> socket.socket:

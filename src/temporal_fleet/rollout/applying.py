@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import RolloutError
-from temporal_fleet.rollout.observe import describe_deployment, is_spreading, look, routing_of
+from temporal_fleet.rollout.observe import describe_deployment, is_propagating, look, routing_of
 from temporal_fleet.rollout.runs import LIST_LAG
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.rollout.waiting import SAY_INTERVAL, PollersCheck, Progress, wait_until
@@ -46,7 +46,7 @@ from temporal_fleet.versioning import (
 )
 from temporal_fleet.versioning.outcome import changes_of, is_same_routing, routing_after
 
-SPREAD_TIMEOUT = timedelta(seconds=60)
+PROPAGATION_TIMEOUT = timedelta(seconds=60)
 """How long the server may take to tell all task queues of a change of the routing."""
 RECHECK_TIMEOUT = timedelta(seconds=5)
 """How long pollers that were there may be out of sight before a step gives up."""
@@ -105,7 +105,7 @@ class Rollout:
 
         Raises:
             RolloutError: The planner or the server refuses, a build is not polled in time, the plan is
-                another one than was shown, or somebody else changes the routing meanwhile.
+                not the one shown, or somebody else changes the routing meanwhile.
             ConnectionFailedError: The server refuses us or stays away.
         """
         plan = planner(await self._look(), self._server.client.identity)
@@ -129,7 +129,7 @@ class Rollout:
                 await self._do(step)
                 if isinstance(step, AwaitPollers):
                     await self._judge_again(planner)
-            await self._await_spread()
+            await self._await_propagation()
         except asyncio.CancelledError:
             self._progress(
                 "interrupted: the routing stays as it is. The same command goes on from there; "
@@ -209,7 +209,7 @@ class Rollout:
                 f"routing was to be changed, such as its builds; {_AGAIN}"
             )
         self._routing = routing_after(self._routing, (step,))
-        await self._await_spread()
+        await self._await_propagation()
 
     async def _token_of_known_routing(self) -> bytes:
         answer = await self._describe()
@@ -290,20 +290,20 @@ class Rollout:
             if left > SAY_INTERVAL.total_seconds():
                 self._progress(f"{end - time.monotonic():.0f} s of the pause are left")
 
-    async def _await_spread(self) -> None:
+    async def _await_propagation(self) -> None:
         """Wait until the new routing holds everywhere; until then some work goes the old way."""
 
         async def check() -> Sequence[str]:
-            spreading = await is_spreading(self._server, self._deployment)
-            return ["the server has not told all task queues of the routing"] if spreading else []
+            propagating = await is_propagating(self._server, self._deployment)
+            return ["the server has not told all task queues of the routing"] if propagating else []
 
         missing = await wait_until(
-            check, timeout=SPREAD_TIMEOUT, name="spread timeout", progress=self._progress
+            check, timeout=PROPAGATION_TIMEOUT, name="propagation timeout", progress=self._progress
         )
         if missing:
-            waited = SPREAD_TIMEOUT.total_seconds()
+            waited = PROPAGATION_TIMEOUT.total_seconds()
             raise self._error(
-                f"the routing was changed, but {missing[0]} within {waited:g} s (spread timeout). "
+                f"the routing was changed, but {missing[0]} within {waited:g} s (propagation timeout). "
                 "Run the same command again: it keeps waiting"
             )
 

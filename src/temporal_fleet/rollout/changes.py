@@ -64,8 +64,8 @@ class Planned:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do, nor to wait for."""
-        spreading = self.observed.update_in_progress
-        return isinstance(self.plan, Plan) and not self.plan.steps and not spreading
+        propagating = self.observed.update_in_progress
+        return isinstance(self.plan, Plan) and not self.plan.steps and not propagating
 
 
 async def make_plans(server: Server, changes: Sequence[Change]) -> list[Planned]:

@@ -145,7 +145,7 @@ async def look(
         exists=answer is not None,
         routing=routing,
         routing_changed=_routing_changed(info),
-        update_in_progress=_is_spreading(info),
+        update_in_progress=_is_propagating(info),
         builds=builds,
         sharing=await _sharing(server, polling.others(deployment)),
         manager_identity=info.manager_identity or None,
@@ -243,10 +243,10 @@ async def describe_deployment(
         raise
 
 
-async def is_spreading(server: Server, deployment: str) -> bool:
+async def is_propagating(server: Server, deployment: str) -> bool:
     """Return whether the server still tells its task queues of the last change of the routing."""
     answer = await describe_deployment(server, deployment)
-    return answer is not None and _is_spreading(answer.worker_deployment_info)
+    return answer is not None and _is_propagating(answer.worker_deployment_info)
 
 
 async def _describe_builds(
@@ -349,7 +349,7 @@ def _routing_changed(info: WorkerDeploymentInfo) -> datetime | None:
     return max((each for each in changes if each), default=None)
 
 
-def _is_spreading(info: WorkerDeploymentInfo) -> bool:
+def _is_propagating(info: WorkerDeploymentInfo) -> bool:
     state = info.routing_config_update_state
     if state != RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS:
         return False

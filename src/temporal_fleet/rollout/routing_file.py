@@ -186,7 +186,7 @@ def _explain(error: ErrorDetails, source: str) -> Problem:
         known = _keys_at(parents)
         close = difflib.get_close_matches(key, known, n=1)
         cure = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
-        return Problem(subject, "is no key of a routing file", source, cure)
+        return Problem(subject, "is not a key of a routing file", source, cure)
     if error["type"] == "missing":
         return Problem(subject, "is missing", source)
     shown = json.dumps(error["input"])
@@ -238,7 +238,7 @@ def _check_routing(path: str, queue: _Queue, source: str) -> Iterator[Problem]:
         if key and key not in queue.builds:
             close = difflib.get_close_matches(key, keys, n=1)
             cure = f"Did you mean {close[0]}?" if close else f"Use one of {named}."
-            yield Problem(f"{path}.{role}", f"'{key}' is no key of the builds", source, cure)
+            yield Problem(f"{path}.{role}", f"'{key}' is not a key of the builds", source, cure)
     if routing.ramping and routing.ramping == _current_key(queue):
         message = f"'{routing.ramping}' is current already"
         yield Problem(f"{path}.ramping", message, source, "Leave it empty, or name another build.")

@@ -115,9 +115,9 @@ class PollersCheck:
         if self._build_id == UNVERSIONED:
             if build is None or not build.has_pollers:
                 names = ", ".join(f"'{name}'" for name in sorted(self._task_queues))
-                return [f"nobody polls without versioning at task queue {names}"]
+                return [f"no worker polls without versioning at task queue {names}"]
             return [
-                f"nobody polls {each.type} tasks of task queue '{each.name}' without versioning, which "
+                f"no worker polls {each.type} tasks of task queue '{each.name}' without versioning, which "
                 "the current build does"
                 for each in missing_pollers(seen, build)
             ]
@@ -127,7 +127,7 @@ class PollersCheck:
                 f"build ID '{self._build_id}'"
             ]
         return [
-            f"nobody polls {each.type} tasks of task queue '{each.name}' with build ID "
+            f"no worker polls {each.type} tasks of task queue '{each.name}' with build ID "
             f"'{self._build_id}'"
             for each in missing_pollers(seen, build)
         ]
@@ -166,7 +166,7 @@ def routed_check(
         if isinstance(plan, Refusal):
             return plan.reasons
         if plan.steps:
-            return [f"{desired.queue}: to do is {describe(step)}" for step in plan.steps]
+            return [f"{desired.queue}: still to do: {describe(step)}" for step in plan.steps]
         if seen.update_in_progress:
             return [f"{desired.queue}: the server is still telling its task queues of the routing"]
         return ()

@@ -94,7 +94,7 @@ def _check_current(
     has = f"the builds {', '.join(builds)}" if builds else "no builds"
     raise ValuesRefusedError(
         f"{document.source} names no current build of '{new.queue}': {place} has {has} and no "
-        f"routing.current, so build ID '{new.build_id}' has nobody to share work with at "
+        f"routing.current, so build ID '{new.build_id}' has no current build to share work with at "
         f"{new.percentage:g} %. If another values file names the current build, edit that file; "
         f"otherwise name it in {place}.routing.current. If '{new.build_id}' is the first build, or is to "
         "get all new work at once, pass --current, and --key with a key that no other values file uses"
@@ -207,7 +207,7 @@ def _ramp(document: Document, path: Path, key: str, current: str, new: NewBuild)
     told = []
     replaced = document.get((*routing, "ramping"))
     if replaced and str(replaced) != key:
-        told.append(f"look: '{replaced}' was to ramp and gets no new work any more")
+        told.append(f"look: '{replaced}' was ramping and no longer gets new work")
     told.extend(_note_ramp_down(document, routing, key, new))
     document.set((*routing, "current"), current)
     document.set((*routing, "ramping"), key)

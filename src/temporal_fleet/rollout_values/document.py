@@ -111,7 +111,7 @@ class Document:
             reason = " ".join(str(exc).split())
             raise ValuesFileError(f"{self.source} is not valid YAML: {reason}") from exc
         if not isinstance(data, dict):
-            raise ValuesFileError(f"{self.source} is no map of values")
+            raise ValuesFileError(f"{self.source} is not a map of values")
         return _with_text_keys(data)
 
     def _top(self) -> Place:

@@ -32,7 +32,7 @@ def map_at(document: Document, path: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             example = _EXAMPLES.get(key, f"{key}: {{…}}")
             raise ValuesFileError(
-                f"{document.source}: {'.'.join(path[:depth])} is {repr(found)[:_SHOWN]}, which is no "
+                f"{document.source}: {'.'.join(path[:depth])} is {repr(found)[:_SHOWN]}, which is not a "
                 f"map. Write a map, such as {example}"
             )
     return dict(found)
@@ -104,13 +104,13 @@ def _misread(document: Document, path: Path) -> Iterator[str]:
         # 1.10 would be 1.1.
         if not isinstance(build_id, str):
             yield (
-                f"{place}.buildId is read as {build_id!r}, which is no text, and Helm would "
+                f"{place}.buildId is read as {build_id!r}, which is not text, and Helm would "
                 "refuse it. Write it in quotes, and look whether it is still the build ID that you mean"
             )
         versioned = build.get("versioned", True)
         # Helm follows YAML 1.1, where a bare no is false; here it is the text 'no'.
         if not isinstance(versioned, bool):
             yield (
-                f"{place}.versioned is read as {versioned!r}, which is no boolean, and Helm may take it "
+                f"{place}.versioned is read as {versioned!r}, which is not a boolean, and Helm may take it "
                 "for one. Write true or false"
             )

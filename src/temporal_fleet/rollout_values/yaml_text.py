@@ -12,7 +12,7 @@ Value = str | float | bool | Mapping[str, Any]
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_PLAIN = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-"""Words that some reader of YAML takes for something else than text."""
+"""Words that some reader of YAML takes for something other than text."""
 
 _STEP = 2
 

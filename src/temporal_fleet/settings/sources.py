@@ -89,7 +89,7 @@ class Sources:
             )
             return Found(Unreadable(), name)
         if text.strip():
-            # A Secret made with `echo` ends in a line break, and nobody polls "orders" with one.
+            # A Secret made with `echo` ends in a line break, and no worker polls "orders" with one.
             return Found(text.strip(), name)
         if file.strip():
             return self._read(Path(file), f"{name}_FILE", ENVIRONMENT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
@@ -83,33 +84,51 @@ async def start_all(
         ConnectionFailedError: When the server refuses us, or stays away for a minute. What was
             started stays started, and another run goes on from there.
     """
+    counted = report or StartReport()
+    starter = await _starter(client, workload, task_queue, on_line, counted)
+    began = time.monotonic()
+    try:
+        with _first_of_a_group():
+            await starter.run(
+                lines, Pace(rate), concurrency=concurrency, wait_timeout=wait_timeout, wait=wait
+            )
+    finally:
+        counted.elapsed = timedelta(seconds=time.monotonic() - began)
+    return counted
+
+
+async def _starter(
+    client: Client,
+    workload: Workload[Any, Any],
+    task_queue: str | None,
+    on_line: Callable[[LineResult], None] | None,
+    report: StartReport,
+) -> _Starter[Any]:
     if workload.start is None:
         raise WorkloadError([_starts_nothing(workload)])
-    counted = report or StartReport()
-    calls = PatientCalls(client, patience=PATIENCE, on_retry=counted.count_retry)
-    starter: _Starter[Any] = _Starter(
+    calls = PatientCalls(client, patience=PATIENCE, on_retry=report.count_retry)
+    return _Starter(
         client,
         workload.start,
         calls=calls,
         task_queue=task_queue or workload.default_task_queue,
         search_attributes=await _known_search_attributes(client, calls),
         on_line=on_line or (lambda _: None),
-        report=counted,
+        report=report,
     )
-    began = time.monotonic()
+
+
+@contextmanager
+def _first_of_a_group() -> Iterator[None]:
+    """Raise one error where several tasks met it: a lost server, or a file that cannot be read."""
     try:
-        await starter.run(
-            lines, pace=Pace(rate), concurrency=concurrency, wait_timeout=wait_timeout, wait=wait
-        )
+        yield
     except BaseExceptionGroup as group:
-        # A server that is lost, a file that cannot be read, or nobody left who reads our output.
+        # OSError: also when nobody is left to read our output.
         told, _ = group.split((FleetError, OSError))
         if told is None:
             raise
         raise _first(told) from None
-    finally:
-        starter.report.elapsed = timedelta(seconds=time.monotonic() - began)
-    return starter.report
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -177,8 +196,8 @@ class _Starter(Generic[ModelT]):
     async def run(
         self,
         lines: AsyncIterable[bytes | TooLong],
-        *,
         pace: Pace,
+        *,
         concurrency: int,
         wait_timeout: timedelta | None,
         wait: bool,

@@ -29,7 +29,7 @@ def check_cap(observed: ObservedDeployment, wanted: Collection[str]) -> list[str
     """Return why builds that the server does not know yet cannot register.
 
     At its cap the server makes room by itself: it deletes the oldest build that is drained or inactive and
-    that nobody polls. So only what cannot be deleted is in the way.
+    that no worker polls. So only what cannot be deleted is in the way.
 
     Args:
         observed: The Worker Deployment as it is.
@@ -61,7 +61,7 @@ def note_cap(observed: ObservedDeployment, wanted: Collection[str]) -> list[str]
         return [
             f"{name} would have {total} versions, and the server takes {cap} at most. It makes room by "
             "itself: it deletes its record of the oldest build that is drained or inactive and that "
-            f"nobody polls ({_listed(candidates)})"
+            f"no worker polls ({_listed(candidates)})"
         ]
     what = f"{name} is near the server's cap: {total} of {cap} versions"
     if not candidates:

@@ -152,7 +152,7 @@ class ObservedBuild:
 
     @property
     def missing_pollers(self) -> tuple[PolledTaskQueue, ...]:
-        """What this build has registered and nobody polls now."""
+        """What this build has registered and no worker polls now."""
         return tuple(each for each in self.task_queues if not each.pollers)
 
     @property
@@ -177,7 +177,7 @@ class ObservedDeployment:
     routing_changed: datetime | None = None
     """When current or ramp were last changed."""
     update_in_progress: bool = False
-    """Whether the server is still spreading the last change of the routing."""
+    """Whether the server is still propagating the last routing change."""
     builds: Mapping[str, ObservedBuild] = field(default_factory=dict)
     """Build ID → what is known of it."""
     sharing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -237,7 +237,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class DeleteBuild:
-    """Delete the server's record of a build that is drained and that nobody polls."""
+    """Delete the server's record of a build that is drained and that no worker polls."""
 
     build_id: str
     reason: str

@@ -137,7 +137,7 @@ class _Path:
             return ramp_steps
         self.notes.append(
             "the steps are left out: all new work would go to unversioned workers otherwise, and "
-            "nobody polls without a build ID"
+            "no worker polls without a build ID"
         )
         return ()
 
@@ -150,7 +150,7 @@ class _Path:
         self._pause(build_id, began=began)
         if self.now.ramping not in (None, build_id, stays):
             self._clear_ramping(self.now.ramping)
-        self.steps.append(SetCurrent(build_id, f"{build_name(self.now.current or '')} is it now"))
+        self.steps.append(SetCurrent(build_id, f"it replaces {build_name(self.now.current or '')}"))
         ramping = None if self.now.ramping == build_id else self.now.ramping
         self.now = Routing(build_id, ramping, self.now.percentage if ramping else 0)
 
@@ -204,11 +204,11 @@ class _Path:
     def _not_polled(self, build_id: str) -> str | None:
         build = self.observed.builds.get(build_id)
         if build_id == UNVERSIONED and (build is None or not build.has_pollers):
-            return "nobody polls without a build ID now"
+            return "no worker polls without a build ID now"
         if build is None or not build.task_queues:
             return "the server has not seen any worker of it yet"
         if missing := missing_pollers(self.observed, build):
-            return f"nobody polls task queue {name_task_queues(missing)} for it now"
+            return f"no worker polls task queue {name_task_queues(missing)} for it now"
         return None
 
     def _set_ramping(self, build_id: str, share: float) -> None:
@@ -219,12 +219,14 @@ class _Path:
                 f"build ramp at a time, and {build_name(build_id)} takes its place at {percent(share)}"
             )
         now = self._share(build_id)
-        reason = f"it has {percent(now)} now" if now else "it has no share of new work now"
+        reason = f"it has {percent(now)} now" if now else "it gets no new work yet"
         raises = replaced != build_id or share > lost
         self.steps.append(SetRamping(build_id, share, reason, raises))
         self.now = replace(self.now, ramping=build_id, percentage=share)
 
     def _clear_ramping(self, build_id: str) -> None:
-        reason = f"it is not to ramp, and takes {percent(self.now.percentage)} of new work now"
+        reason = (
+            f"it should not be ramping, and gets {percent(self.now.percentage)} of new work now"
+        )
         self.steps.append(ClearRamping(build_id, reason))
         self.now = replace(self.now, ramping=None, percentage=0)

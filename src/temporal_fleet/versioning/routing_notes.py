@@ -78,7 +78,7 @@ def _note_unpolled(observed: ObservedDeployment) -> list[str]:
     missing = name_task_queues(current.missing_pollers)
     which = f"task queue {missing}" if missing else "any task queue"
     return [
-        f"{build_name(current.build_id)} is current, but nobody polls {which} for it: new work waits"
+        f"{build_name(current.build_id)} is current, but no worker polls {which} for it: new work waits"
     ]
 
 
@@ -155,4 +155,4 @@ def _note_full_ramp(desired: DesiredDeployment) -> list[str]:
 def _note_update(observed: ObservedDeployment) -> list[str]:
     if not observed.update_in_progress:
         return []
-    return ["the server is still spreading the last change of the routing to its task queues"]
+    return ["the server is still propagating the last routing change to its task queues"]

@@ -73,7 +73,7 @@ def unpolled_by_unversioned(observed: ObservedDeployment) -> tuple[PolledTaskQue
 def missing_pollers(
     observed: ObservedDeployment, build: ObservedBuild
 ) -> tuple[PolledTaskQueue, ...]:
-    """Return what nobody polls for a build, although new work for it may come there."""
+    """Return what no worker polls for a build, although new work for it may come there."""
     if build.build_id == UNVERSIONED:
         return unpolled_by_unversioned(observed)
     return build.missing_pollers
@@ -92,7 +92,7 @@ def not_ready(observed: ObservedDeployment, build: ObservedBuild) -> str | None:
         return None
     missing = name_task_queues(missing_pollers(observed, build))
     which = f"task queue {missing}" if missing else "any task queue"
-    return f"nobody polls {which} for {build_name(build.build_id)}"
+    return f"no worker polls {which} for {build_name(build.build_id)}"
 
 
 def _check_missing(observed: ObservedDeployment, build_id: str) -> list[str]:

@@ -263,7 +263,7 @@ def rollback(
 @click.argument("build_id", metavar="BUILD_ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def retire(deployment: str, build_id: str, yes: bool) -> int:
-    """Delete the server's record of a build that is drained and that nobody polls.
+    """Delete the server's record of a build that is drained and that no worker polls.
 
     It makes room below the server's limit of builds. What is in the way is explained.
     """

@@ -128,8 +128,8 @@ def prune(values: Path, prefix: str, dry_run: bool, queue: str | None) -> None:
     candidates = find_candidates(document, queue, _keys(prefix))
     if not candidates:
         click.echo(
-            "nothing to prune: the routing in the values names every build. Where another build was made "
-            "current since, say so in the values first: fleet rollout next --values "
+            "nothing to prune: the routing in the values names every build. If another build has since "
+            "become current, update the values first: fleet rollout next --values "
             f"{values} --queue KEY --build BUILD_ID --current",
             err=True,
         )
