@@ -119,6 +119,34 @@ async def test_sigterm_with_time_to_finish_loses_nothing(
     assert started[0].activity_task_started_event_attributes.attempt == 1
 
 
+async def test_resource_that_is_away_is_waited_for(client: Client, tmp_path: Path) -> None:
+    """A worker whose own server comes later than the worker does not end, and polls once it is there."""
+    path = tmp_path / "socket"
+    async with running_worker(
+        address(client), environment={"SAMPLE_DEPENDENCY": str(path)}
+    ) as worker:
+        failed = await worker.logged("resources could not be opened")
+        assert failed["reason"].startswith("FileNotFoundError")
+        async with await asyncio.start_unix_server(lambda _, writer: writer.close(), path):
+            await polling(worker)
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+
+async def test_sigterm_while_a_resource_is_away_ends_the_start(
+    client: Client, tmp_path: Path
+) -> None:
+    """A pod that is deleted while it waits for its database ends at once and with exit code 0."""
+    async with running_worker(
+        address(client), environment={"SAMPLE_DEPENDENCY": str(tmp_path / "socket")}
+    ) as worker:
+        await worker.logged("resources could not be opened")
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+    assert worker.events("stopped before polling began")
+
+
 async def test_exception_that_cannot_be_reported_costs_no_slot(
     client: Client, tmp_path: Path
 ) -> None:

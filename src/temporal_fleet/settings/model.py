@@ -58,8 +58,9 @@ class ConnectionSettings(Group):
     """Name of this worker in Temporal; None = `<hostname>:<pid>:<workload>`, which names the
     pod."""
     deadline: PositiveDuration = timedelta(seconds=60)
-    """How long to retry the first connection before giving up with exit code 3. A pod that starts
-    before the server is ready should wait; one with wrong credentials should say so soon."""
+    """How long a start may retry the first connection and then the workload's resources before giving
+    up with exit code 3. A pod that starts before a server is ready should wait; one with wrong
+    credentials should say so soon."""
     attempt_timeout: PositiveDuration = Field(
         default_factory=_attempt_timeout_default,
         json_schema_extra={"default": "10, at most the deadline"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from temporal_fleet.telemetry.tracing import start_tracing
 from temporal_fleet.worker.activity_tracking import ActivityTracker
 from temporal_fleet.worker.event_loop import LoopMonitor
 from temporal_fleet.worker.options import worker_options
+from temporal_fleet.worker.resources import open_resources
 from temporal_fleet.workload import ResourceContext, Workload, load_workload
 
 log = structlog.get_logger(__name__)
@@ -77,7 +79,7 @@ class Assembly:
 
     async def open(self, stack: AsyncExitStack) -> Parts:
         """Open all that polling needs; *stack* closes it backwards."""
-        settings = self.settings
+        settings, began = self.settings, time.monotonic()
         health = self._open_health(stack)
         monitor = self._open_loop_monitor(stack, health)
         runtime, core_port = build_runtime(settings, workload=self.name)
@@ -95,7 +97,10 @@ class Assembly:
         except BaseException:
             await _cancelled(connecting, warming)
             raise
-        resources = await self._open_resources(stack, workload, own_settings, credentials)
+        context = ResourceContext(
+            settings=own_settings, fleet=settings, client=lambda: credentials.client
+        )
+        resources = await open_resources(stack, workload, context, began=began)
         parts = self._assemble(stack, workload, resources, credentials)
         monitor.start()
         # What lives as long as the process is the garbage collector's burden no more, and fewer collections
@@ -182,22 +187,6 @@ class Assembly:
             waiting=lambda: pool.waiting,
             restarts=lambda: pool.restarts,
         )
-
-    async def _open_resources(
-        self,
-        stack: AsyncExitStack,
-        workload: Workload[Any, Any],
-        own_settings: Any,
-        credentials: CredentialWatcher,
-    ) -> object:
-        if workload.resources is None:
-            return None
-        context = ResourceContext(
-            settings=own_settings, fleet=self.settings, client=lambda: credentials.client
-        )
-        resources: object = await stack.enter_async_context(workload.resources(context))
-        stack.callback(log.info, "closing resources")
-        return resources
 
     def _assemble(
         self,

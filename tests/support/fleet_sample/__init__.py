@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,13 @@ from temporal_fleet import ResourceContext, Workload
 
 @asynccontextmanager
 async def open_resources(_context: ResourceContext[None]) -> AsyncIterator[dict[str, Any]]:
-    """Yield a resource that leaves a file behind when it is closed in order."""
+    """Yield a resource that leaves a file behind when it is closed in order.
+
+    It needs the server that listens on the Unix socket SAMPLE_DEPENDENCY, if that is set.
+    """
+    if dependency := os.environ.get("SAMPLE_DEPENDENCY"):
+        _, writer = await asyncio.open_unix_connection(dependency)
+        writer.close()
     resources = {"open": True}
     yield resources
     resources["open"] = False
