@@ -107,6 +107,9 @@ class Workload(Generic[SettingsT, ResourcesT]):
     after the resources are open, and each of its ``@activity.defn`` methods is registered."""
     nexus_handlers: Sequence[object] = ()
     """Nexus service handlers; a class is built once as ``cls(resources)``."""
+    served_elsewhere: Sequence[str] = ()
+    """Types of activities and child workflows that workers of another workload serve on the same task
+    queue, e.g. activities that need a machine of their own."""
     settings: type[SettingsT] | None = None
     """pydantic-settings class of the workload's own, with its own ``env_prefix``; None when it has
     none."""
@@ -138,6 +141,7 @@ class Workload(Generic[SettingsT, ResourcesT]):
             "workflows",
             "activities",
             "nexus_handlers",
+            "served_elsewhere",
             "search_attributes",
             "interceptors",
             "passthrough_modules",

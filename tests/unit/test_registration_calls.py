@@ -222,7 +222,56 @@ def test_calls_near_name_is_suggested(site: Site) -> None:
     (text,) = problems(module, activities=[module.weigh])
 
     assert "Did you mean 'weigh'? Otherwise list it in Workload(activities=...)" in text
-    assert "or pass task_queue=... when another worker serves it" in text
+    assert "Workload(served_elsewhere=...) when another workload serves it" in text
+    assert "or pass task_queue=... when it is served on another" in text
+
+
+def test_calls_served_elsewhere_are_no_problem(site: Site) -> None:
+    """Types that another workload serves on the same task queue need not be registered here."""
+    module = load(site, "workflow.execute_activity(pack), workflow.start_child_workflow('Far')")
+
+    assert problems(module, served_elsewhere=["wrap", "Far"]) == []
+
+
+def test_calls_gap_beside_served_elsewhere_is_reported(site: Site) -> None:
+    """What nobody declares to serve is reported, though other types are served elsewhere."""
+    module = load(site, "workflow.execute_activity(pack), workflow.execute_activity('lost')")
+
+    (text,) = problems(module, served_elsewhere=["wrap"])
+
+    assert "no activity of type 'lost'" in text
+
+
+def test_calls_local_activity_cannot_be_served_elsewhere(site: Site) -> None:
+    """A local activity runs in the worker of its workflow: another workload cannot serve it."""
+    module = load(site, "workflow.execute_local_activity(weigh)")
+
+    (text,) = problems(module, served_elsewhere=["weigh"])
+
+    assert "execute_local_activity(weigh)" in text
+    assert "served_elsewhere" not in text
+
+
+def test_served_elsewhere_and_here_is_a_contradiction(site: Site) -> None:
+    """A type that the workload serves itself may not be declared as served elsewhere."""
+    module = load(site, "workflow.execute_activity(weigh)")
+
+    activity, workflow = problems(
+        module, activities=[module.weigh], served_elsewhere=["weigh", "Delivery"]
+    )
+
+    assert "its served_elsewhere has 'weigh', which it serves itself (acme_parcels." in activity
+    assert "its served_elsewhere has 'Delivery', which it serves itself" in workflow
+
+
+def test_served_elsewhere_takes_names_alone(site: Site) -> None:
+    """A function in served_elsewhere is refused, as only names are compared."""
+    module = load(site, "pass")
+
+    (text,) = problems(module, served_elsewhere=[module.weigh])
+
+    assert "which is not the name of a type" in text
+    assert "Write the activity or workflow type as a string" in text
 
 
 def test_calls_undecorated_function_is_reported(site: Site) -> None:

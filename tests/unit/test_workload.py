@@ -225,6 +225,7 @@ def test_load_other_name_than_entry_point_is_refused(site: Site) -> None:
     [
         ({"workflows": int}, "workflows must be a list or tuple, not <class 'int'>"),
         ({"activities": print}, "activities must be a list or tuple"),
+        ({"served_elsewhere": "charge"}, "served_elsewhere must be a list or tuple, not 'charge'"),
         ({"passthrough_modules": "acme.models"}, "passthrough_modules must be a list or tuple"),
     ],
 )

@@ -106,6 +106,7 @@ def _parts(workload: WorkloadDescription) -> Iterator[RenderableType]:
         yield table(("ACTIVITY", "RUNS ON"), rows)
     for what, names in (
         ("Nexus services", workload.nexus_services),
+        ("Served elsewhere", workload.served_elsewhere),
         ("Health checks", workload.health_checks),
     ):
         if names:

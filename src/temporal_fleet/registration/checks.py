@@ -242,6 +242,8 @@ def _check_calls(workload: Workload[Any, Any], settings: Settings) -> Iterator[P
             # A dynamic activity or workflow serves every type.
             if call in seen or call.type_name in names or None in names:
                 continue
+            if not call.local and call.type_name in workload.served_elsewhere:
+                continue
             seen.add(call)
             subject = f"workflow {definition.type_name or definition.location!r}"
             yield _unserved(subject, call, {name for name in names if name}, task_queue)
@@ -258,8 +260,11 @@ def _unserved(subject: str, call: TypeCall, names: set[str], task_queue: str) ->
     close = difflib.get_close_matches(call.type_name, names, n=1)
     hint = f"Did you mean {close[0]!r}? Otherwise list" if close else "List"
     elsewhere = ""
-    if "local" not in call.operation:
-        elsewhere = ", or pass task_queue=... when another worker serves it"
+    if not call.local:
+        elsewhere = (
+            ", name it in Workload(served_elsewhere=...) when another workload serves it on this "
+            "task queue, or pass task_queue=... when it is served on another"
+        )
     return Problem(
         subject=subject,
         message=f"{at}, but no {call.kind} of type {call.type_name!r} is registered on its task "
@@ -270,6 +275,28 @@ def _unserved(subject: str, call: TypeCall, names: set[str], task_queue: str) ->
 
 def _listed(call: TypeCall) -> str:
     return "activities" if call.kind == "activity" else "workflows"
+
+
+def _check_served_elsewhere(workload: Workload[Any, Any], _settings: Settings) -> Iterator[Problem]:
+    subject = f"workload {workload.name!r}"
+    places = {each.type_name: each.location for each in workflow_definitions(workload)}
+    places |= {each.type_name: each.location for each in activity_definitions(workload)}
+    names: Sequence[object] = workload.served_elsewhere
+    for name in names:
+        if not isinstance(name, str) or not name:
+            yield Problem(
+                subject=subject,
+                message=f"its served_elsewhere has {name!r}, which is not the name of a type",
+                cure="Write the activity or workflow type as a string, as in "
+                "served_elsewhere=['charge']",
+            )
+        elif name in places:
+            yield Problem(
+                subject=subject,
+                message=f"its served_elsewhere has {name!r}, which it serves itself "
+                f"({places[name]})",
+                cure="Remove the name from served_elsewhere, or stop registering the type here",
+            )
 
 
 def _check_start(workload: Workload[Any, Any], _settings: Settings) -> Iterator[Problem]:
@@ -318,6 +345,7 @@ _CHECKS: tuple[_Check, ...] = (
     _check_versioning,
     _check_sandbox,
     _check_calls,
+    _check_served_elsewhere,
     _check_start,
     _check_settings,
 )

@@ -62,6 +62,8 @@ class WorkloadDescription:
     workflows: tuple[WorkflowDescription, ...]
     activities: tuple[ActivityDescription, ...]
     nexus_services: tuple[str, ...]
+    served_elsewhere: tuple[str, ...]
+    """Activity and workflow types that another workload serves on the same task queue."""
     settings_prefix: str | None
     """Prefix of its own environment variables; None when it has no settings of its own."""
     has_resources: bool
@@ -89,6 +91,7 @@ def describe(workload: Workload[Any, Any]) -> WorkloadDescription:
         nexus_services=tuple(
             sorted(name for item in workload.nexus_handlers if (name := nexus_service(item)))
         ),
+        served_elsewhere=tuple(sorted(str(name) for name in workload.served_elsewhere)),
         settings_prefix=settings_prefix(workload.settings),
         has_resources=workload.resources is not None,
         health_checks=tuple(sorted(workload.health_checks)),

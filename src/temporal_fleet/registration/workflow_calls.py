@@ -39,6 +39,8 @@ class TypeCall:
     """The callee as it is written in the source."""
     operation: str
     """The SDK's function that is called, e.g. ``execute_activity``."""
+    local: bool
+    """Whether it is a local activity, which only the worker of the workflow can serve."""
     location: str
     """``file:line`` of the call."""
 
@@ -211,6 +213,7 @@ class _Reader:
             type_name=type_name,
             callee=ast.unparse(argument),
             operation=operation.name,
+            local=operation.local,
             location=f"{scope.filename}:{node.lineno}",
         )
 
