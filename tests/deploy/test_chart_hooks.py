@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from manifests import OPTIONAL_APIS, SMALL, Chart, Objects, Values, name_of, worker_of
 
-from temporal_fleet.rollout.routing_file import read_routing
-from temporal_fleet.versioning import UNVERSIONED, RolloutMode
+from temporal_fleet.rollout.routing_file import parse_routing, read_routing
+from temporal_fleet.versioning import UNVERSIONED, Risk, RolloutMode
 
 EVENTS = {
     "fleet-guard-upgrade": ("pre-upgrade,pre-rollback", -10),
@@ -237,15 +237,24 @@ def test_hooks_can_be_switched_off(chart: Chart, hooks: Values, jobs: set[str]) 
     assert rendered.named("ConfigMap", "fleet-routing")
 
 
-def test_manual_mode_is_written_down(chart: Chart) -> None:
-    """Whether a Job or people change the routing is for `fleet rollout` to read."""
-    queue: dict[str, Any] = {
-        **SMALL["queues"]["orders"],
-        "rollout": {"mode": "manual", "allowRampDown": True},
-    }
+def test_what_a_rollout_may_do_is_written_down(chart: Chart) -> None:
+    """Who changes the routing, and what is allowed, is for `fleet rollout` to read."""
+    rollout = {"mode": "manual", "allowRampDown": True, "allowMissingTaskQueues": True}
+    queue: dict[str, Any] = {**SMALL["queues"]["orders"], "rollout": rollout}
     written = json.loads(_routing(chart.render({**SMALL, "queues": {"orders": queue}})))
 
-    assert written["queues"]["orders"]["rollout"] == {"mode": "manual", "allowRampDown": True}
+    assert written["queues"]["orders"]["rollout"] == rollout
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_missing_task_queues_are_allowed_only_when_asked(chart: Chart, allowed: bool) -> None:
+    """A build that lacks a task queue gets new work only where the values allow it."""
+    defaults = {"rollout": {"allowMissingTaskQueues": True}} if allowed else {}
+    values = {**SMALL, "queueDefaults": {**SMALL.get("queueDefaults", {}), **defaults}}
+
+    (desired,) = parse_routing(_routing(chart.render(values)), "the ConfigMap").values()
+
+    assert (Risk.MISSING_TASK_QUEUES in desired.accepted) is allowed
 
 
 def test_idle_builds_scale_lower(fleet: Objects) -> None:

@@ -71,6 +71,10 @@ def test_routing_file_of_other_queues_stays(chart: Chart) -> None:
         ({"builds": {"green": {"buildId": "1"}}}, ["queue 'publish-workflows': builds is "]),
         ({"rollout": {"mode": "manual"}}, ["queue 'publish-workflows': rollout is ", '"manual"']),
         (
+            {"rollout": {"allowMissingTaskQueues": True}},
+            ["queue 'publish-workflows': rollout is ", '"allowMissingTaskQueues":true'],
+        ),
+        (
             {
                 "builds": {"blue": {"buildId": "1"}, "green": {"buildId": "2"}},
                 "routing": {"current": "green"},
@@ -83,7 +87,7 @@ def test_routing_file_of_other_queues_stays(chart: Chart) -> None:
             ["it polls task queue 'publish'", "give both the same deploymentName"],
         ),
     ],
-    ids=["build ID", "key", "mode", "routing", "task queue", "Worker Deployment"],
+    ids=["build ID", "key", "mode", "allowed", "routing", "task queue", "Worker Deployment"],
 )
 def test_shared_deployment_that_cannot_be_routed_is_refused(
     chart: Chart, activities: Values, words: list[str]
