@@ -44,6 +44,7 @@ OF_CODEC: dict[str, Values] = {
 }
 """Settings of the encryption of payloads, as values of `temporal.codec`."""
 SECRET = {
+    "connection.https_proxy",
     "temporal.api_key",
     "temporal.tls_client_cert_data",
     "temporal.tls_client_key_data",

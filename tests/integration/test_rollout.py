@@ -572,7 +572,7 @@ async def test_change_without_a_terminal_and_without_yes_is_a_usage_error(client
     ended = await fleet(client, "rollout", "promote", "any")
 
     assert ended.code == 2
-    assert "Pass --yes" in ended.err
+    assert "pass --yes" in ended.err
 
 
 async def test_change_in_a_terminal_asks_and_does_nothing_without_a_yes(client: Client) -> None:

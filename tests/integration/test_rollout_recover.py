@@ -244,7 +244,7 @@ async def test_recover_to_where_nobody_polls_or_runs_would_stay_is_refused(
         same = await fleet(client, *recover, "--auto-upgrade")
 
     assert unpolled.code == 1
-    assert "no worker polls task queue 'nowhere' (workflow)" in unpolled.err
+    assert "no worker polls task queue 'nowhere' (workflow, activity)" in unpolled.err
     assert same.code == 1
     assert "Roll back first" in same.err
 
