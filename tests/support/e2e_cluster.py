@@ -18,8 +18,8 @@ CHART = Path(__file__).parents[2] / "deploy" / "helm" / "temporal-fleet"
 
 WAIT_TIMEOUT = timedelta(seconds=120)
 HELM_TIMEOUT = timedelta(seconds=180)
-HELM_MARGIN = timedelta(seconds=20)
-"""How much longer than helm's own timeout the program may take."""
+HELM_MARGIN = timedelta(seconds=60)
+"""How much longer than helm's own timeout the program may take: its hooks before the wait have their own."""
 
 JsonObject = dict[str, Any]
 
