@@ -61,7 +61,10 @@ exit 0
 # which no more than what it frees may be taken, or this process is the next.
 HOG = """
 import os, pathlib, time
-children = [p for p in map(int, filter(str.isdecimal, os.listdir("/proc"))) if p not in (1, os.getpid())]
+def parent(process):
+    return int(pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+# Neither process 1 nor its child, the worker, nor this process, which comes from outside.
+children = [p for p in map(int, filter(str.isdecimal, os.listdir("/proc"))) if parent(p) > 1]
 for child in children:
     pathlib.Path(f"/proc/{child}/oom_score_adj").write_text("1000")
 def lives(process):
