@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running_worker import RunningWorker, running_worker
+from running_worker import RunningWorker, address, running_worker
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowHandle
 
-from temporal_fleet.testing import dev_server
-
 pytestmark = pytest.mark.integration
 
 STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    """A client of a dev server of this test alone."""
-    async with dev_server() as environment:
-        yield environment.client
-
-
-def address(client: Client) -> str:
-    """Return where the client's server is."""
-    return str(client.service_client.config.target_host)
 
 
 async def start_spins(

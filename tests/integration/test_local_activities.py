@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running_worker import running_worker
+from running_worker import address, running_worker
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-
-from temporal_fleet.testing import dev_server
 
 pytestmark = pytest.mark.integration
 
 SHORT_DRAIN = {"FLEET_DRAIN_TIMEOUT_SECONDS": "1", "FLEET_DRAIN_WARNING_SECONDS": "0.5"}
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    """A client of a dev server of this test alone."""
-    async with dev_server() as environment:
-        yield environment.client
-
-
-def address(client: Client) -> str:
-    """Return where the client's server is."""
-    return str(client.service_client.config.target_host)
 
 
 async def start_local(

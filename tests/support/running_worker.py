@@ -15,7 +15,14 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from temporalio.client import Client
+
 SUPPORT = Path(__file__).parent
+
+
+def address(client: Client) -> str:
+    """Return where the client's server is."""
+    return str(client.service_client.config.target_host)
 
 
 class RunningWorker:
