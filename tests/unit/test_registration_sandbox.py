@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
 from temporal_fleet.errors import WorkloadError
-from temporal_fleet.registration import build_activities, sandbox_runner
+from temporal_fleet.registration import build_activities, sandbox_runner, workload_error_of
 from temporal_fleet.testing import MissingToolError, time_skipping
 from temporal_fleet.workload import Workload
 
@@ -178,14 +180,101 @@ async def test_sandbox_module_passed_through_by_package_is_refused(
     )
     delivery = import_module("acme_parcels.workflows").Delivery
 
-    with pytest.raises(RuntimeError, match="Failed validating workflow Delivery") as error:
-        worker(client, Workload[Any, Any](name="parcels", workflows=[delivery]))
+    error = not_prepared(client, Workload[Any, Any](name="parcels", workflows=[delivery]))
 
-    cause = error.value.__cause__
-    assert isinstance(cause, WorkloadError)
-    (problem,) = cause.problems
+    (problem,) = error.problems
     assert "'acme_parcels.workflows' is passed through the sandbox" in str(problem)
     assert "__init__.py of 'acme_parcels'" in str(problem)
+
+
+def not_prepared(client: Client, workload: Workload[Any, Any]) -> WorkloadError:
+    """The error with which the worker's construction fails, as the SDK wraps it."""
+    with pytest.raises(RuntimeError, match="Failed validating workflow") as raised:
+        worker(client, workload)
+    error = workload_error_of(raised.value)
+    assert error is not None
+    return error
+
+
+REFUSES_SECOND_IMPORT = """
+    from temporalio import workflow
+
+    if workflow.unsafe.in_sandbox():
+        raise ImportError("cannot load this module twice\\nand a second line")
+"""
+
+ASKS_WHETHER_SANDBOXED = """
+    if workflow.unsafe.in_sandbox():
+        raise RuntimeError("not here")
+"""
+
+WORKFLOW = """
+    from temporalio import workflow
+    {imports}
+
+    @workflow.defn
+    class {name}:
+        @workflow.run
+        async def run(self) -> None: ...
+"""
+
+
+async def test_sandbox_failing_imports_are_one_report_with_cures(
+    site: Site, client: Client
+) -> None:
+    """Modules that fail in the sandbox are named for all workflows, each with cause and cure."""
+    site.write("drivers/native.py", REFUSES_SECOND_IMPORT)
+    site.write("acme_report/shared.py", "import drivers.native")
+    indirect = site.module(
+        "acme_report.indirect",
+        WORKFLOW.format(name="Indirect", imports="from acme_report import shared"),
+    ).Indirect
+    own = site.module(
+        "acme_report.own", WORKFLOW.format(name="Own", imports=ASKS_WHETHER_SANDBOXED)
+    ).Own
+    fine = site.module("acme_report.fine", WORKFLOW.format(name="Fine", imports="")).Fine
+
+    error = not_prepared(
+        client, Workload[Any, Any](name="reports", workflows=[fine, indirect, own])
+    )
+
+    first, second = map(str, error.problems)
+    assert first.startswith(
+        "workflow 'Indirect': importing its module 'acme_report.indirect' in the workflow sandbox failed "
+        "in the module 'drivers.native' (acme_report.indirect -> acme_report.shared -> drivers.native), "
+    )
+    assert "native.py:" in first
+    assert "ImportError: cannot load this module twice. " in first
+    assert "Workload(passthrough_modules=['drivers'])" in first
+    assert second.startswith("workflow 'Own': importing its module 'acme_report.own'")
+    assert "own.py:" in second
+    assert "RuntimeError: not here" in second
+    assert "Move what cannot be imported twice" in second
+    assert "passthrough_modules" not in second
+
+
+async def test_sandbox_slow_import_is_told_once_with_the_module_to_pass_through(
+    site: Site, client: Client
+) -> None:
+    """Two workflows of a module that imports slowly give one line, which names what is slow."""
+    site.write("heavy/deep.py", "import time\ntime.sleep(0.4)")
+    site.write("heavy/__init__.py", "from heavy import deep")
+    site.write("light.py", "")
+    source = WORKFLOW.format(name="First", imports="import light, heavy")
+    second = WORKFLOW.format(name="Second", imports="")
+    module = site.module("acme_slow.workflows", textwrap.dedent(source) + textwrap.dedent(second))
+    workload = Workload[Any, Any](name="slow", workflows=[module.First, module.Second])
+
+    with structlog.testing.capture_logs() as lines:
+        worker(client, workload)
+
+    (line,) = lines
+    assert line["log_level"] == "warning"
+    assert "slow" in line["event"]
+    assert line["workflow_type"] == "First"
+    assert line["seconds"] >= 0.4
+    assert next(iter(line["slowest_imports"])) == "heavy"
+    assert line["slowest_imports"]["heavy"] >= 0.4
 
 
 async def test_sandbox_unsandboxed_workflow_is_left_alone(site: Site, client: Client) -> None:

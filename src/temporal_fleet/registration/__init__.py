@@ -13,7 +13,7 @@ from temporal_fleet.registration.building import (
 )
 from temporal_fleet.registration.checks import check_workload
 from temporal_fleet.registration.description import WorkloadDescription, describe
-from temporal_fleet.registration.sandbox import sandbox_runner
+from temporal_fleet.registration.sandbox import sandbox_runner, workload_error_of
 
 __all__ = [
     "WorkloadDescription",
@@ -24,4 +24,5 @@ __all__ = [
     "describe",
     "only_cpu_bound",
     "sandbox_runner",
+    "workload_error_of",
 ]

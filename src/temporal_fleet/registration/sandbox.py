@@ -8,15 +8,22 @@ switch off the checks of ``time``, ``random`` and ``datetime`` without a word.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from typing_extensions import override
 
 from temporal_fleet.errors import Problem, WorkloadError
 from temporal_fleet.registration.definitions import location_of
+from temporal_fleet.registration.sandbox_imports import SLOW_IMPORT, ImportCosts, explain_failure
+from temporal_fleet.sdk_internals import WorkflowDefinition
 from temporal_fleet.workload import Workload
+
+log = structlog.get_logger(__name__)
 
 PASSED_THROUGH = (
     "temporal_fleet",
@@ -33,10 +40,19 @@ PASSED_THROUGH = (
 def sandbox_runner(workload: Workload[Any, Any]) -> WorkflowRunner:
     """Return the runner for a workload's workflows, with every determinism check on.
 
-    Preparing or running a workflow whose own module turns out to be passed through (its package
-    may do so in ``__init__.py``, out of sight of the static check) raises WorkloadError.
+    Preparing a workflow raises WorkloadError when its module cannot be imported in the sandbox, or
+    turns out to be passed through (its package may do so in ``__init__.py``, out of sight of the
+    static check). The error carries the problems of all the workload's workflows. The SDK's
+    ``Worker`` wraps it; :func:`workload_error_of` takes it out again. A module that is slow to
+    import is named in the log, once.
     """
-    return _GuardedRunner(restrictions=_restrictions(workload))
+    return _GuardedRunner(restrictions=_restrictions(workload), workflows=tuple(workload.workflows))
+
+
+def workload_error_of(error: BaseException) -> WorkloadError | None:
+    """Return the WorkloadError that the SDK's ``Worker`` wrapped; None when *error* is another one."""
+    cause = error.__cause__
+    return cause if isinstance(cause, WorkloadError) else None
 
 
 def passing_through(module: str, workload: Workload[Any, Any]) -> str | None:
@@ -74,7 +90,59 @@ def _restrictions(workload: Workload[Any, Any]) -> SandboxRestrictions:
     )
 
 
+@dataclass(frozen=True)
 class _GuardedRunner(SandboxedWorkflowRunner):
+    workflows: tuple[type, ...] = ()
+    _told_slow: set[str] = field(default_factory=set)
+
+    @override
+    def prepare_workflow(self, defn: WorkflowDefinition) -> None:
+        try:
+            self._prepare(defn)
+        except Exception as error:
+            # The SDK stops at the first; an operator wants to know all.
+            raise WorkloadError(self._all_problems(defn, error)) from error
+
+    def _prepare(self, defn: WorkflowDefinition) -> None:
+        module = defn.cls.__module__
+        costs = ImportCosts(module)
+        with costs.watched():
+            super().prepare_workflow(defn)
+        if costs.duration <= SLOW_IMPORT or module in self._told_slow:
+            return
+        self._told_slow.add(module)
+        log.warning(
+            "importing the module of a workflow in the sandbox is slow, and is repeated for every "
+            "run: pass the modules it imports through, by Workload(passthrough_modules=[...])",
+            workflow_type=defn.name,
+            module=module,
+            seconds=round(costs.duration.total_seconds(), 3),
+            slowest_imports={
+                name: round(cost.total_seconds(), 3) for name, cost in costs.heaviest()
+            },
+        )
+
+    def _all_problems(self, first: WorkflowDefinition, error: Exception) -> list[Problem]:
+        problems = list(self._problems(first, error))
+        for workflow in self.workflows:
+            defn = WorkflowDefinition.from_class(workflow)
+            if defn is None or defn.cls is first.cls or not defn.sandboxed:
+                continue
+            try:
+                self._prepare(defn)
+            except Exception as another:  # noqa: BLE001 - whatever it is, it is reported
+                problems.extend(self._problems(defn, another))
+        return problems
+
+    def _problems(self, defn: WorkflowDefinition, error: Exception) -> Sequence[Problem]:
+        if isinstance(error, WorkloadError):
+            return error.problems
+        modules = {workflow.__module__ for workflow in (defn.cls, *self.workflows)}
+        message, cure = explain_failure(error, defn.cls.__module__, modules)
+        return [
+            Problem(subject=f"workflow {defn.name or '(dynamic)'!r}", message=message, cure=cure)
+        ]
+
     @override
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance = super().create_instance(det)

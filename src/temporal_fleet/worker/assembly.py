@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +32,7 @@ from temporal_fleet.registration import (
     cpu_bound_modules,
     only_cpu_bound,
     sandbox_runner,
+    workload_error_of,
 )
 from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
 from temporal_fleet.settings import Settings, load_model
@@ -201,29 +202,7 @@ class Assembly:
         task_queue = settings.worker.task_queue or workload.default_task_queue
         activities = build_activities(workload, resources)
         handlers = build_nexus_handlers(workload, resources)
-        runner, versioning = sandbox_runner(workload), settings.deployment.versioning
-        worker = Worker(
-            credentials.client,
-            task_queue=task_queue,
-            identity=self.identity,
-            workflows=workload.workflows,
-            activities=activities,
-            nexus_service_handlers=handlers,
-            activity_executor=threads,
-            nexus_task_executor=threads if handlers else None,
-            workflow_runner=runner if versioning else without_versioning(runner),
-            unsandboxed_workflow_runner=(
-                UnsandboxedWorkflowRunner() if versioning else UnversionedRunner()
-            ),
-            workflow_failure_exception_types=workload.workflow_failure_exception_types,
-            interceptors=[self.tracker, *workload.interceptors],
-            on_fatal_error=self._fatal,
-            **worker_options(
-                settings,
-                deployment_name=settings.deployment.name_for(self.name),
-                only_cpu_bound=only_cpu_bound(workload),
-            ),
-        )
+        worker = self._sdk_worker(workload, activities, handlers, threads, credentials)
         return Parts(
             worker=worker,
             probe=ServerProbe(
@@ -238,6 +217,44 @@ class Assembly:
             checks=HealthChecks(workload.health_checks, resources, self.health),
             task_queue=task_queue,
         )
+
+    def _sdk_worker(
+        self,
+        workload: Workload[Any, Any],
+        activities: Sequence[Callable[..., Any]],
+        handlers: Sequence[object],
+        threads: ThreadPool | None,
+        credentials: CredentialWatcher,
+    ) -> Worker:
+        settings = self.settings
+        runner, versioning = sandbox_runner(workload), settings.deployment.versioning
+        try:
+            return Worker(
+                credentials.client,
+                task_queue=settings.worker.task_queue or workload.default_task_queue,
+                identity=self.identity,
+                workflows=workload.workflows,
+                activities=activities,
+                nexus_service_handlers=handlers,
+                activity_executor=threads,
+                nexus_task_executor=threads if handlers else None,
+                workflow_runner=runner if versioning else without_versioning(runner),
+                unsandboxed_workflow_runner=(
+                    UnsandboxedWorkflowRunner() if versioning else UnversionedRunner()
+                ),
+                workflow_failure_exception_types=workload.workflow_failure_exception_types,
+                interceptors=[self.tracker, *workload.interceptors],
+                on_fatal_error=self._fatal,
+                **worker_options(
+                    settings,
+                    deployment_name=settings.deployment.name_for(self.name),
+                    only_cpu_bound=only_cpu_bound(workload),
+                ),
+            )
+        except RuntimeError as error:
+            if told := workload_error_of(error):
+                raise told from None
+            raise
 
     def _thread_pool(self, stack: AsyncExitStack) -> ThreadPool | None:
         size = self.settings.concurrency.threads
