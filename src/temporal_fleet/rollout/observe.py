@@ -65,8 +65,13 @@ _TYPES: dict[int, TaskType] = {
 }
 
 
-STUCK_AFTER = timedelta(minutes=5)
-"""A routing that was changed this long ago counts as known to all task queues, whatever the server says."""
+PROPAGATION_TIMEOUT = timedelta(seconds=60)
+"""A routing that was changed this long ago counts as known to all task queues, whatever the server says.
+
+Server 1.32 loses the notice that a change has been propagated when its own workflows for the Worker Deployment
+continue as new at that moment (under load: for most changes). It then says "in progress" until the next change,
+although all task queues have the routing (temporalio/temporal#11842).
+"""
 
 
 async def list_deployments(server: Server) -> list[str]:
@@ -353,9 +358,8 @@ def _is_propagating(info: WorkerDeploymentInfo) -> bool:
     state = info.routing_config_update_state
     if state != RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS:
         return False
-    # Server 1.32 was seen to say so for ever, although the routing held: temporalio/temporal#11842.
     changed = _routing_changed(info)
-    return changed is None or datetime.now(UTC) - changed <= STUCK_AFTER
+    return changed is None or datetime.now(UTC) - changed <= PROPAGATION_TIMEOUT
 
 
 async def _with_runs(
