@@ -101,7 +101,7 @@ async def test_observe_of_an_unknown_deployment_says_that_it_does_not_exist(
     client: Client,
 ) -> None:
     """A Worker Deployment that no worker has ever registered is no error."""
-    seen = await observe(client, "nobody")
+    seen = await observe(Server(client), "nobody")
 
     assert not seen.exists
     assert seen.routing == Routing(None)
@@ -113,7 +113,7 @@ async def test_observe_counts_pollers_of_builds_and_of_unversioned_workers_apart
 ) -> None:
     """A worker without versioning that shows a build ID counts as unversioned, not as that build."""
     async with build(client, "apart", "v1"), build(client, "apart", UNVERSIONED):
-        seen = await observe(client, "apart")
+        seen = await observe(Server(client), "apart")
 
     assert set(seen.builds) == {"v1", UNVERSIONED}
     assert seen.builds["v1"].is_polled
@@ -136,7 +136,7 @@ async def test_apply_on_first_install_waits_for_the_build_and_makes_it_current(
     async with build(client, "first", "v1"):
         applied = await hook.ended()
         again = await fleet(client, *arguments)
-    seen = await observe(client, "first")
+    seen = await observe(Server(client), "first")
 
     assert "has not seen any worker" in waits
     assert applied.code == 0, applied.text
@@ -178,7 +178,7 @@ async def test_apply_of_a_build_without_activity_pollers_names_the_task_queue_an
                 .carry_out(lambda observed, _identity: plan_promote(observed, "v1"))
             )
 
-    assert (await observe(client, "partly")).routing == Routing(None)
+    assert (await observe(Server(client), "partly")).routing == Routing(None)
 
 
 async def test_ramp_promote_rollback_and_retire_lead_from_one_build_to_another(
@@ -190,14 +190,14 @@ async def test_ramp_promote_rollback_and_retire_lead_from_one_build_to_another(
         await carry(client, name, promote("v1"))
         async with build(client, name, "v2"):
             await carry(client, name, lambda seen, _identity: plan_ramp(seen, "v2", 25))
-            ramped = await observe(client, name)
+            ramped = await observe(Server(client), name)
             await carry(client, name, lambda seen, _identity: plan_rollback(seen))
-            ended = await observe(client, name)
+            ended = await observe(Server(client), name)
             await carry(client, name, lambda seen, _identity: plan_ramp(seen, "v2", 50))
             await carry(client, name, promote())
-            promoted = await observe(client, name)
+            promoted = await observe(Server(client), name)
             await carry(client, name, lambda seen, _identity: plan_rollback(seen))
-            back = await observe(client, name)
+            back = await observe(Server(client), name)
             with pytest.raises(RolloutError) as blocked:
                 await carry(client, name, lambda seen, _identity: plan_retire(seen, "v2"))
         gone = await observed_until(
@@ -209,7 +209,7 @@ async def test_ramp_promote_rollback_and_retire_lead_from_one_build_to_another(
             ),
         )
         await carry(client, name, lambda seen, _identity: plan_retire(seen, "v2"))
-        left = await observe(client, name)
+        left = await observe(Server(client), name)
 
     assert ramped.routing == Routing("v1", "v2", 25)
     assert ramped.builds["v2"].status is BuildStatus.RAMPING
@@ -251,9 +251,9 @@ async def test_apply_to_a_build_that_lacks_a_task_queue_is_refused_unless_that_i
         await early.printed("  lacks: wait until build ID 'v2' is polled")
         async with build(client, name, "v2", with_activities=False):
             refused = await early.ended()
-            between = await observe(client, name)
+            between = await observe(Server(client), name)
             allowed = await fleet(client, *apply, "--allow-missing-task-queues")
-            seen = await observe(client, name)
+            seen = await observe(Server(client), name)
 
     assert refused.code == 1
     assert "build ID 'v2' has no worker for task queue 'lacks' (activity)" in refused.err
@@ -268,13 +268,13 @@ async def test_promote_beside_another_worker_deployment_at_the_task_queue_is_ref
     """The two would take new runs from each other; one that routes nothing is in nobody's way."""
     name, other = "shared", "shared-too"
     async with build(client, name, "v1"), build(client, other, "w1", task_queue=name):
-        before = plan_promote(await observe(client, name), "v1")
+        before = plan_promote(await observe(Server(client), name), "v1")
         await carry(client, other, promote("w1"))
         refused = await fleet(client, "rollout", "promote", name, "v1", "--yes")
         allowed = await fleet(
             client, "rollout", "promote", name, "v1", "--yes", "--allow-shared-task-queues"
         )
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert isinstance(before, Plan)
     assert refused.code == 1
@@ -310,7 +310,7 @@ async def test_retire_of_a_drained_build_that_was_sent_a_run_since_deletes_nothi
         with pytest.raises(RolloutError, match=r"1 open pinned run would.*sent-by-name"):
             await carry(client, name, lambda _observed, _identity: planned)
         await order.terminate()
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert "v1" in seen.builds
 
@@ -328,7 +328,7 @@ async def test_carry_out_when_another_changes_the_routing_leaves_theirs_and_name
         await ramp_as_another_person(client, name, "v2", 77)
         with pytest.raises(RolloutError) as failed:
             await task
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert "changed by 'another-person' meanwhile" in str(failed.value)
     assert "v2' is ramping at 77 %" in str(failed.value)
@@ -346,7 +346,7 @@ async def test_carry_out_after_a_change_that_was_taken_back_goes_on(client: Clie
         await ramp_as_another_person(client, name, "v2", 77)
         await ramp_as_another_person(client, name, "", 0)
         await task
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert seen.routing == Routing("v1", "v2", 80)
 
@@ -358,7 +358,7 @@ async def test_carry_out_of_another_plan_than_was_shown_changes_nothing(client: 
         for build_id in ("v1", "v2"):
             await carry(client, name, promote(build_id))
         await ramp_as_another_person(client, name, "v3", 40)
-        shown = plan_rollback(await observe(client, name))
+        shown = plan_rollback(await observe(Server(client), name))
         await ramp_as_another_person(client, name, "", 0)
         with pytest.raises(RolloutError, match=r"'another-person' meanwhile.*another one now"):
             await (
@@ -369,7 +369,7 @@ async def test_carry_out_of_another_plan_than_was_shown_changes_nothing(client: 
                     shown=shown,
                 )
             )
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert seen.routing == Routing("v2")
 
@@ -410,10 +410,10 @@ async def test_apply_that_was_killed_in_the_middle_goes_on_where_it_stopped(
         await first.printed("  killed: pause for 60 min")
         first.process.kill()
         await first.ended()
-        between = await observe(client, name)
+        between = await observe(Server(client), name)
 
         second = await fleet(client, *arguments, "--pause", "100ms")
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert between.routing == Routing("v1", "v2", 30)
     assert second.code == 0, second.text
@@ -456,7 +456,7 @@ async def test_step_for_a_build_that_lost_its_pollers_is_not_done(client: Client
         await observed_until(client, name, lambda seen: not seen.builds["v2"].has_pollers)
         with pytest.raises(RolloutError, match="its workers were there and are gone"):
             await carry(client, name, lambda _observed, _identity: planned)
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert seen.routing == Routing("v1")
 
@@ -514,11 +514,11 @@ async def test_plan_of_several_task_queues_shows_every_refusal_and_changes_nothi
         await carry(client, "bad", promote("v1"))
         await carry(client, "bad", lambda seen, _identity: plan_ramp(seen, "v2", 50))
         applied = await fleet(client, "rollout", "apply", "--routing", str(both), "--yes")
-        untouched = await observe(client, "good")
+        untouched = await observe(Server(client), "good")
         only = await fleet(
             client, "rollout", "apply", "--routing", str(both), "--yes", "--queue", "good"
         )
-        touched = await observe(client, "good")
+        touched = await observe(Server(client), "good")
 
     assert applied.code == 1
     assert "refused: build ID 'v2' is ramping at 50 %" in applied.err
@@ -537,9 +537,9 @@ async def test_apply_as_a_hook_in_manual_mode_waits_for_pollers_and_changes_noth
     )
     async with build(client, "byhand", "v1"):
         hook = await fleet(client, "rollout", "apply", "--routing", routing, "--hook", "--yes")
-        between = await observe(client, "byhand")
+        between = await observe(Server(client), "byhand")
         person = await fleet(client, "rollout", "apply", "--routing", routing, "--yes")
-        after = await observe(client, "byhand")
+        after = await observe(Server(client), "byhand")
 
     assert hook.code == 0, hook.text
     assert "build ID 'v1' is polled" in hook.out
@@ -580,9 +580,9 @@ async def test_change_in_a_terminal_asks_and_does_nothing_without_a_yes(client: 
     name = "asked"
     async with build(client, name, "v1"):
         refused = await fleet(client, "rollout", "promote", name, "v1", answer="n\n")
-        between = await observe(client, name)
+        between = await observe(Server(client), name)
         agreed = await fleet(client, "rollout", "promote", name, "v1", answer="y\n")
-        after = await observe(client, name)
+        after = await observe(Server(client), name)
 
     assert refused.code == 1
     assert "Go on? [y/N]" in refused.out
@@ -605,7 +605,7 @@ async def test_interrupt_at_the_question_ends_the_command_at_once(client: Client
         await until(lambda: state_of(command.process.pid), lambda state: state == "S")
         command.process.send_signal(signal.SIGINT)
         ended = await command.ended()
-        after = await observe(client, name)
+        after = await observe(Server(client), name)
 
     assert ended.code == 130
     assert "nothing was changed" in ended.err
@@ -633,7 +633,7 @@ async def test_change_of_a_deployment_that_somebody_else_manages_is_refused_with
         )
         with pytest.raises(RolloutError, match="'the-controller' manages the routing"):
             await carry(client, name, promote("v1"))
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert seen.manager_identity == "the-controller"
     assert seen.routing == Routing(None)

@@ -187,7 +187,7 @@ async def test_open_runs_move_from_unversioned_to_the_first_build_with_their_nex
             client, name, lambda seen: seen.builds[UNVERSIONED].open_runs.count == 1
         )
         async with build(client, name, "v1", behavior=behavior):
-            still = await observe(client, name)
+            still = await observe(Server(client), name)
             await route(client, name, "v1")
             # The unversioned worker keeps polling, and gets nothing any more.
             await order.signal("poke")
@@ -225,7 +225,7 @@ async def test_open_runs_on_the_way_back_to_unversioned_stay_when_pinned(client:
             await route(client, deployment, UNVERSIONED)
         (new,) = await start_orders(client, name, prefix="new")
         ended = [await builds_of(order) for order in (pinned, follows, new)]
-        seen = await observe(client, name)
+        seen = await observe(Server(client), name)
 
     assert ended == [["v1"], ["v1", SHOWN_UNVERSIONED], [SHOWN_UNVERSIONED]]
     assert seen.routing == Routing(None)

@@ -144,7 +144,7 @@ async def build(
     kinds = 2 if with_activities else 1
     async with worker:
         await until(
-            lambda: observe(client, deployment, with_runs=False),
+            lambda: observe(Server(client), deployment, with_runs=False),
             lambda seen: (
                 build_id in seen.builds
                 and len([each for each in seen.builds[build_id].task_queues if each.pollers])
@@ -158,7 +158,7 @@ async def observed_until(
     client: Client, deployment: str, condition: Callable[[ObservedDeployment], bool]
 ) -> ObservedDeployment:
     """Observe until a condition holds."""
-    return await until(lambda: observe(client, deployment), condition)
+    return await until(lambda: observe(Server(client), deployment), condition)
 
 
 async def until(
@@ -203,7 +203,7 @@ async def start_orders(
 
 async def pinned_count(client: Client, deployment: str, build_id: str) -> int:
     """Return how many open runs are pinned to a build, as far as it is known."""
-    seen = await observe(client, deployment)
+    seen = await observe(Server(client), deployment)
     return seen.builds[build_id].open_pinned.count
 
 

@@ -31,6 +31,8 @@ TASK_TYPES: dict[TaskType, TaskQueueType.ValueType] = {
     "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
     "nexus": TaskQueueType.TASK_QUEUE_TYPE_NEXUS,
 }
+TASK_TYPE_NAMES: dict[int, TaskType] = {value: name for name, value in TASK_TYPES.items()}
+"""The other way round; the server may know types that are not in it."""
 
 
 async def describe_task_queue(

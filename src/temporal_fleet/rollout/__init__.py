@@ -4,12 +4,8 @@ Decisions are made in :mod:`temporal_fleet.versioning`; here are the calls.
 """
 
 from temporal_fleet.rollout.applying import Planner, Rollout
-from temporal_fleet.rollout.observe import (
-    list_deployments,
-    look,
-    observe,
-    observe_twice,
-)
+from temporal_fleet.rollout.observe import observe, observe_twice
+from temporal_fleet.rollout.records import list_deployments
 from temporal_fleet.rollout.recovery import (
     Outcome,
     Recovery,
@@ -48,7 +44,6 @@ __all__ = [
     "drained_check",
     "find_runs",
     "list_deployments",
-    "look",
     "new_work_check",
     "observe",
     "observe_twice",

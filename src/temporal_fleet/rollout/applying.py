@@ -23,13 +23,9 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_fleet.errors import RolloutError
-from temporal_fleet.rollout.observe import (
-    PROPAGATION_TIMEOUT,
-    describe_deployment,
-    is_propagating,
-    look,
-    routing_of,
-)
+from temporal_fleet.rollout.observe import observe
+from temporal_fleet.rollout.propagation import PROPAGATION_TIMEOUT, is_propagating
+from temporal_fleet.rollout.records import describe_deployment, routing_of
 from temporal_fleet.rollout.runs import LIST_LAG
 from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
 from temporal_fleet.rollout.waiting import SAY_INTERVAL, PollersCheck, Progress, wait_until
@@ -122,7 +118,7 @@ class Rollout:
         return plan
 
     async def _look(self) -> ObservedDeployment:
-        seen = await look(self._server, self._deployment, task_queues=self._task_queues)
+        seen = await observe(self._server, self._deployment, task_queues=self._task_queues)
         self._token, self._routing = seen.conflict_token, seen.routing
         return seen
 
@@ -175,7 +171,7 @@ class Rollout:
 
     async def _judge_again(self, planner: Planner) -> None:
         """Judge builds that have registered their task queues only now: a plan could not know them."""
-        seen = await look(
+        seen = await observe(
             self._server, self._deployment, with_runs=False, task_queues=self._task_queues
         )
         plan = planner(seen, self._server.client.identity)
@@ -218,7 +214,7 @@ class Rollout:
     async def _token_of_known_routing(self) -> bytes:
         answer = await self._describe()
         info = answer.worker_deployment_info
-        if not is_same_routing(routing_of(info), self._routing):
+        if not is_same_routing(routing_of(info.routing_config), self._routing):
             raise self._error(f"{_changed_by(info)}. Their change was kept; {_AGAIN}")
         return answer.conflict_token
 
@@ -301,7 +297,8 @@ class Rollout:
         """
 
         async def check() -> Sequence[str]:
-            propagating = await is_propagating(self._server, self._deployment)
+            info = (await self._describe()).worker_deployment_info
+            propagating = await is_propagating(self._server, info)
             return (
                 ["the server is propagating the routing to the task queues"] if propagating else []
             )
@@ -321,5 +318,8 @@ class Rollout:
 
 
 def _changed_by(info: WorkerDeploymentInfo) -> str:
-    who, now = info.last_modifier_identity or "somebody", describe_routing(routing_of(info))
+    who, now = (
+        info.last_modifier_identity or "somebody",
+        describe_routing(routing_of(info.routing_config)),
+    )
     return f"the routing was changed by '{who}' meanwhile: {now}"

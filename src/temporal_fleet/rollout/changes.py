@@ -10,7 +10,7 @@ from typing import Protocol
 
 from temporal_fleet.errors import FleetError
 from temporal_fleet.rollout.applying import Planner, Rollout
-from temporal_fleet.rollout.observe import look
+from temporal_fleet.rollout.observe import observe
 from temporal_fleet.rollout.server import Server
 from temporal_fleet.versioning import (
     UNVERSIONED,
@@ -76,7 +76,7 @@ async def make_plans(server: Server, changes: Sequence[Change]) -> list[Planned]
     """
 
     async def make(change: Change) -> Planned:
-        observed = await look(server, change.deployment, task_queues=change.task_queues)
+        observed = await observe(server, change.deployment, task_queues=change.task_queues)
         return Planned(change, observed, change.planner(observed, server.client.identity))
 
     return list(await asyncio.gather(*(make(change) for change in changes)))

@@ -9,35 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
-from temporalio.api.deployment.v1 import WorkerDeploymentInfo, WorkerDeploymentVersion
-from temporalio.api.enums.v1 import (
-    RoutingConfigUpdateState,
-    TaskQueueType,
-    VersionDrainageStatus,
-    WorkerDeploymentVersionStatus,
-)
-from temporalio.api.workflowservice.v1 import (
-    DescribeWorkerDeploymentRequest,
-    DescribeWorkerDeploymentResponse,
-    DescribeWorkerDeploymentVersionRequest,
-    DescribeWorkerDeploymentVersionResponse,
-    ListWorkerDeploymentsRequest,
-)
-from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo
+from temporalio.api.enums.v1 import VersionDrainageStatus, WorkerDeploymentVersionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkerDeploymentVersionResponse
 
-from temporal_fleet.client.pollers import TaskType
+from temporal_fleet.client.pollers import TASK_TYPE_NAMES
 from temporal_fleet.rollout.polling import Polling, read_polling
+from temporal_fleet.rollout.propagation import is_propagating
+from temporal_fleet.rollout.records import (
+    describe_build,
+    describe_deployment,
+    routing_changed,
+    routing_of,
+    time_of,
+)
 from temporal_fleet.rollout.runs import (
     LIST_LAG,
     read_open_runs,
     read_runs_of_builds,
     unversioned_runs_on,
 )
-from temporal_fleet.rollout.server import CALL_TIMEOUT, Server
+from temporal_fleet.rollout.server import Server
 from temporal_fleet.versioning import (
     UNVERSIONED,
     BuildStatus,
@@ -48,9 +41,6 @@ from temporal_fleet.versioning import (
     Routing,
 )
 
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
 _STATUSES = {
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_INACTIVE: BuildStatus.INACTIVE,
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CURRENT: BuildStatus.CURRENT,
@@ -58,48 +48,10 @@ _STATUSES = {
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINING: BuildStatus.DRAINING,
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED: BuildStatus.DRAINED,
 }
-_TYPES: dict[int, TaskType] = {
-    TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW: "workflow",
-    TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY: "activity",
-    TaskQueueType.TASK_QUEUE_TYPE_NEXUS: "nexus",
-}
-
-
-PROPAGATION_TIMEOUT = timedelta(seconds=60)
-"""A routing that was changed this long ago counts as known to all task queues, whatever the server says.
-
-Server 1.32 loses the notice that a change has been propagated when its own workflows for the Worker Deployment
-continue as new at that moment (under load: for most changes). It then says "in progress" until the next change,
-although all task queues have the routing (temporalio/temporal#11842).
-"""
-
-
-async def list_deployments(server: Server) -> list[str]:
-    """Return the names of all Worker Deployments of the namespace, sorted.
-
-    Raises:
-        ConnectionFailedError: The server refuses us or stays away.
-    """
-    names: list[str] = []
-    token = b""
-    while True:
-        request = ListWorkerDeploymentsRequest(
-            namespace=server.client.namespace, next_page_token=token
-        )
-        answer = await server.read(
-            lambda request=request: server.client.workflow_service.list_worker_deployments(  # type: ignore[misc]
-                request, timeout=CALL_TIMEOUT
-            ),
-            "list Worker Deployments",
-        )
-        names += [each.name for each in answer.worker_deployments]
-        token = answer.next_page_token
-        if not token:
-            return sorted(names)
 
 
 async def observe(
-    client: Client,
+    server: Server,
     deployment: str,
     *,
     with_runs: bool = True,
@@ -108,7 +60,7 @@ async def observe(
     """Describe a Worker Deployment with its builds, their pollers and their open runs.
 
     Args:
-        client: Connected to the server and namespace.
+        server: Whom to ask.
         deployment: Name of the Worker Deployment.
         with_runs: Whether to count open runs; without, every build seems to have none.
         task_queues: Task queues to look for unversioned workers at, beside those that its builds have
@@ -117,24 +69,13 @@ async def observe(
     Raises:
         ConnectionFailedError: The server refuses us or stays away.
     """
-    return await look(Server(client), deployment, with_runs=with_runs, task_queues=task_queues)
-
-
-async def look(
-    server: Server,
-    deployment: str,
-    *,
-    with_runs: bool = True,
-    task_queues: Collection[str] = (),
-) -> ObservedDeployment:
-    """Do what :func:`observe` does, with a server that others share."""
     answer = await describe_deployment(server, deployment)
     info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
     described = await _describe_builds(server, info)
     names = {each.name for one in described.values() for each in one.version_task_queues}
     names |= set(task_queues) | {deployment}
     polling = await read_polling(server, names)
-    routing = routing_of(info)
+    routing = routing_of(info.routing_config)
     builds = {
         summary.deployment_version.build_id: _with_summary(
             _build(deployment, described[summary.deployment_version.build_id], polling), summary
@@ -149,8 +90,8 @@ async def look(
         deployment=deployment,
         exists=answer is not None,
         routing=routing,
-        routing_changed=_routing_changed(info),
-        update_in_progress=_is_propagating(info),
+        routing_changed=routing_changed(info.routing_config),
+        update_in_progress=await is_propagating(server, info),
         builds=builds,
         sharing=await _sharing(server, polling.others(deployment)),
         manager_identity=info.manager_identity or None,
@@ -171,10 +112,10 @@ async def observe_build(
     """
     answer = await describe_deployment(server, deployment)
     info = answer.worker_deployment_info if answer else WorkerDeploymentInfo()
-    routing = routing_of(info)
+    routing = routing_of(info.routing_config)
     unversioned = build_id == UNVERSIONED
     versioned = routing.current if unversioned else build_id
-    found = await _describe_build(server, deployment, versioned) if versioned else None
+    found = await describe_build(server, deployment, versioned) if versioned else None
     names = {each.name for each in found.version_task_queues} if found else set()
     if unversioned:
         names |= {deployment, *task_queues}
@@ -202,12 +143,12 @@ async def observe_twice(
     Where one of *build_ids* seems to have no open run, the list is read again after a while: a run that
     has just begun may be missing. That holds for a drained build, too: it can be sent runs by name.
     """
-    seen = await look(server, deployment, task_queues=task_queues)
+    seen = await observe(server, deployment, task_queues=task_queues)
     builds = [build for name, build in seen.builds.items() if name in build_ids]
     if all(each.open_runs.count for each in builds):
         return seen
     await asyncio.sleep(LIST_LAG.total_seconds())
-    return await look(server, deployment, task_queues=task_queues)
+    return await observe(server, deployment, task_queues=task_queues)
 
 
 async def _sharing(
@@ -216,7 +157,8 @@ async def _sharing(
     """Return those of the Worker Deployments that route new work to a build of theirs."""
     answers = await asyncio.gather(*(describe_deployment(server, name) for name in others))
     routings = (
-        routing_of(each.worker_deployment_info) if each else Routing(None) for each in answers
+        routing_of(each.worker_deployment_info.routing_config) if each else Routing(None)
+        for each in answers
     )
     return {
         name: task_queues
@@ -225,63 +167,12 @@ async def _sharing(
     }
 
 
-async def describe_deployment(
-    server: Server, deployment: str
-) -> DescribeWorkerDeploymentResponse | None:
-    """Return what the server says of a Worker Deployment; None when it knows none of this name.
-
-    Raises:
-        ConnectionFailedError: The server refuses us or stays away.
-    """
-    request = DescribeWorkerDeploymentRequest(
-        namespace=server.client.namespace, deployment_name=deployment
-    )
-    service = server.client.workflow_service
-    try:
-        return await server.read(
-            lambda: service.describe_worker_deployment(request, timeout=CALL_TIMEOUT),
-            f"look at Worker Deployment {deployment!r}",
-        )
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
-
-
-async def is_propagating(server: Server, deployment: str) -> bool:
-    """Return whether the server still tells its task queues of the last change of the routing."""
-    answer = await describe_deployment(server, deployment)
-    return answer is not None and _is_propagating(answer.worker_deployment_info)
-
-
 async def _describe_builds(
     server: Server, info: WorkerDeploymentInfo
 ) -> dict[str, DescribeWorkerDeploymentVersionResponse]:
     names = [each.deployment_version.build_id for each in info.version_summaries]
-    answers = await asyncio.gather(*(_describe_build(server, info.name, name) for name in names))
+    answers = await asyncio.gather(*(describe_build(server, info.name, name) for name in names))
     return {name: found for name, found in zip(names, answers, strict=True) if found}
-
-
-async def _describe_build(
-    server: Server, deployment: str, build_id: str
-) -> DescribeWorkerDeploymentVersionResponse | None:
-    version = WorkerDeploymentVersion(deployment_name=deployment, build_id=build_id)
-    request = DescribeWorkerDeploymentVersionRequest(
-        namespace=server.client.namespace,
-        deployment_version=version,
-        report_task_queue_stats=True,
-    )
-    service = server.client.workflow_service
-    try:
-        return await server.read(
-            lambda: service.describe_worker_deployment_version(request, timeout=CALL_TIMEOUT),
-            f"look at build ID {build_id!r} of Worker Deployment {deployment!r}",
-        )
-    except RPCError as error:
-        # Never seen, or deleted since the list was read.
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
 
 
 def _build(
@@ -295,15 +186,15 @@ def _build(
         task_queues=tuple(
             PolledTaskQueue(
                 name=each.name,
-                type=_TYPES[each.type],
-                pollers=polling.count(each.name, _TYPES[each.type], deployment, build_id),
+                type=TASK_TYPE_NAMES[each.type],
+                pollers=polling.count(each.name, TASK_TYPE_NAMES[each.type], deployment, build_id),
                 backlog=each.stats.approximate_backlog_count,
                 backlog_age=each.stats.approximate_backlog_age.ToTimedelta(),
             )
             for each in sorted(found.version_task_queues, key=lambda one: (one.name, one.type))
-            if each.type in _TYPES
+            if each.type in TASK_TYPE_NAMES
         ),
-        created=_time(info.create_time),
+        created=time_of(info.create_time),
     )
 
 
@@ -316,10 +207,10 @@ def _with_summary(
         build,
         # The summary belongs to the same moment as the routing.
         status=_STATUSES.get(summary.status, build.status),
-        created=_time(summary.create_time),
-        last_current=_time(summary.last_current_time),
-        drainage_changed=_time(drainage.last_changed_time) if drains else None,
-        drainage_checked=_time(drainage.last_checked_time) if drains else None,
+        created=time_of(summary.create_time),
+        last_current=time_of(summary.last_current_time),
+        drainage_changed=time_of(drainage.last_changed_time) if drains else None,
+        drainage_checked=time_of(drainage.last_checked_time) if drains else None,
     )
 
 
@@ -330,36 +221,6 @@ def _unversioned(routing: Routing, polling: Polling) -> ObservedBuild:
     elif routing.current in (None, UNVERSIONED):
         status = BuildStatus.CURRENT
     return ObservedBuild(UNVERSIONED, status, polling.unversioned())
-
-
-def routing_of(info: WorkerDeploymentInfo) -> Routing:
-    """Return the routing of a Worker Deployment as the server describes it."""
-    config = info.routing_config
-    current = config.current_deployment_version.build_id or None
-    if config.HasField("ramping_deployment_version"):
-        ramping = config.ramping_deployment_version.build_id
-        return Routing(current, ramping, config.ramping_version_percentage)
-    if config.ramping_version_percentage:
-        return Routing(current, UNVERSIONED, config.ramping_version_percentage)
-    return Routing(current)
-
-
-def _routing_changed(info: WorkerDeploymentInfo) -> datetime | None:
-    config = info.routing_config
-    changes = (
-        _time(config.current_version_changed_time),
-        _time(config.ramping_version_changed_time),
-        _time(config.ramping_version_percentage_changed_time),
-    )
-    return max((each for each in changes if each), default=None)
-
-
-def _is_propagating(info: WorkerDeploymentInfo) -> bool:
-    state = info.routing_config_update_state
-    if state != RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS:
-        return False
-    changed = _routing_changed(info)
-    return changed is None or datetime.now(UTC) - changed <= PROPAGATION_TIMEOUT
 
 
 async def _with_runs(
@@ -378,7 +239,3 @@ async def _with_runs(
         build_id: replace(build, open_pinned=found[build_id][0], open_runs=found[build_id][1])
         for build_id, build in builds.items()
     }
-
-
-def _time(stamp: Timestamp) -> datetime | None:
-    return stamp.ToDatetime(UTC) if stamp.seconds else None

@@ -35,7 +35,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_fleet.client.calls import rpc_text
 from temporal_fleet.errors import RolloutError
 from temporal_fleet.rollout.handover import await_handover, describe_run
-from temporal_fleet.rollout.observe import look
+from temporal_fleet.rollout.observe import observe
 from temporal_fleet.rollout.runs import (
     in_order,
     is_open,
@@ -171,7 +171,7 @@ async def check_recovery(server: Server, recovery: Recovery) -> ObservedDeployme
         RolloutError: There is no such build, or the other build is not polled.
         ConnectionFailedError: The server refuses us or stays away.
     """
-    seen = await look(server, recovery.deployment, with_runs=False)
+    seen = await observe(server, recovery.deployment, with_runs=False)
     reasons = _obstacles(seen, recovery)
     if reasons:
         raise RolloutError(recovery.deployment, reasons)

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import structlog
 
-from temporal_fleet.rollout.observe import look, observe_build
+from temporal_fleet.rollout.observe import observe, observe_build
 from temporal_fleet.rollout.server import Server
 from temporal_fleet.versioning import (
     UNVERSIONED,
@@ -159,7 +159,7 @@ def routed_check(
     """Return a check of whether the server's routing is the desired one, at all task queues."""
 
     async def check() -> Sequence[str]:
-        seen = await look(
+        seen = await observe(
             server, desired.deployment, with_runs=False, task_queues=(desired.queue, *task_queues)
         )
         plan = plan_routing(replace(desired, accepted=frozenset(Risk)), seen, allow_ramp_down=True)
@@ -178,7 +178,7 @@ def new_work_check(server: Server, deployment: str, build_id: str) -> Check:
     """Return a check of whether a build gets new work, at all task queues."""
 
     async def check() -> Sequence[str]:
-        seen = await look(server, deployment, with_runs=False)
+        seen = await observe(server, deployment, with_runs=False)
         routing = seen.routing
         ramps = routing.ramping == build_id and routing.percentage > 0
         keeps = build_id == (routing.current or UNVERSIONED) and routing.percentage < 100
@@ -210,7 +210,7 @@ def drained_check(
     """
 
     async def check() -> Sequence[str]:
-        seen = await look(server, deployment, task_queues=task_queues)
+        seen = await observe(server, deployment, task_queues=task_queues)
         return what_needs(seen, build_id, must_be_known=must_be_known)
 
     return check

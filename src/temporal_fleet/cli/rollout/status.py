@@ -76,10 +76,12 @@ async def _look(
 ) -> list[ObservedDeployment]:
     import asyncio
 
-    from temporal_fleet.rollout import list_deployments, look
+    from temporal_fleet.rollout import list_deployments, observe
 
     names = names or await list_deployments(server)
-    found = await asyncio.gather(*(look(server, each, task_queues=task_queues) for each in names))
+    found = await asyncio.gather(
+        *(observe(server, each, task_queues=task_queues) for each in names)
+    )
     return list(found)
 
 

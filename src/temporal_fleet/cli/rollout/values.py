@@ -152,15 +152,16 @@ def _observe(deployments: Collection[str]) -> Mapping[str, ObservedDeployment]:
     from temporalio.client import Client
 
     from temporal_fleet.cli.connecting import with_client
-    from temporal_fleet.rollout.observe import observe
+    from temporal_fleet.rollout import Server, observe
 
     found: dict[str, ObservedDeployment] = {}
 
-    async def look(client: Client) -> None:
+    async def read(client: Client) -> None:
+        server = Server(client)
         for deployment in sorted(deployments):
-            found[deployment] = await observe(client, deployment)
+            found[deployment] = await observe(server, deployment)
 
-    with_client(look)
+    with_client(read)
     return found
 
 
