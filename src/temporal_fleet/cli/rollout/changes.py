@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from temporal_fleet.cli.command import Command, FunctionT, output_option
+from temporal_fleet.cli.command import Command, output_option
 from temporal_fleet.cli.duration import DURATION
 from temporal_fleet.cli.rollout.options import (
     change_options,
@@ -32,39 +32,58 @@ if TYPE_CHECKING:
 _HELD_BY_PEOPLE = "mode is manual, so nothing is changed: people do it with fleet rollout"
 
 
-def _routing_options(function: FunctionT) -> FunctionT:
-    """Add what says which routing is wanted, and on which way."""
-    options = (
-        routing_option(required=True),
-        click.option(
-            "--queue",
-            "queues",
-            metavar="KEY",
-            multiple=True,
-            help="Only the task queue with this key; may be given several times.",
-        ),
-        click.option(
-            "--steps",
-            metavar="PERCENTAGES",
-            callback=lambda _context, _parameter, value: _steps(value),
-            help="Shares of new work on the way, such as 10,50,100; 100 makes the build current.",
-        ),
-        click.option(
-            "--pause",
-            type=DURATION,
-            default=timedelta(0),
-            show_default="0s",
-            help="How long to stay on each step.",
-        ),
-        click.option(
-            "--allow-ramp-down", is_flag=True, help="Let a ramp go back to a smaller share."
-        ),
-        task_queue_option,
-        risk_options,
+@dataclass(frozen=True)
+class _Wanted:
+    """What a routing file asks for, by key of the task queue."""
+
+    desired: Mapping[str, DesiredDeployment]
+    changes: Sequence[Change]
+
+
+def _routing_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Add what says which routing is wanted, and on which way, as ``wanted``."""
+
+    @routing_option(required=True)
+    @click.option(
+        "--queue",
+        "queues",
+        metavar="KEY",
+        multiple=True,
+        help="Only the task queue with this key; may be given several times.",
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    @click.option(
+        "--steps",
+        metavar="PERCENTAGES",
+        callback=lambda _context, _parameter, value: _steps(value),
+        help="Shares of new work on the way, such as 10,50,100; 100 makes the build current.",
+    )
+    @click.option(
+        "--pause",
+        type=DURATION,
+        default=timedelta(0),
+        show_default="0s",
+        help="How long to stay on each step.",
+    )
+    @click.option("--allow-ramp-down", is_flag=True, help="Let a ramp go back to a smaller share.")
+    @task_queue_option
+    @risk_options
+    @functools.wraps(function)
+    def gather(
+        *,
+        routing: str,
+        queues: tuple[str, ...],
+        steps: tuple[float, ...],
+        pause: timedelta,
+        allow_ramp_down: bool,
+        task_queues: tuple[str, ...],
+        accepted: frozenset[Risk],
+        **others: object,
+    ) -> int:
+        desired = _desired(routing, queues, accepted)
+        changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
+        return function(wanted=_Wanted(desired, changes), **others)
+
+    return gather
 
 
 @click.command(
@@ -79,17 +98,7 @@ def _routing_options(function: FunctionT) -> FunctionT:
 )
 @_routing_options
 @output_option
-def plan(
-    *,
-    routing: str,
-    queues: tuple[str, ...],
-    steps: tuple[float, ...],
-    pause: timedelta,
-    allow_ramp_down: bool,
-    accepted: frozenset[Risk],
-    task_queues: tuple[str, ...],
-    output: str,
-) -> int:
+def plan(*, wanted: _Wanted, output: str) -> int:
     """Show what apply would do, and change nothing.
 
     The exit code is 1 when something would be refused.
@@ -97,11 +106,8 @@ def plan(
     from temporal_fleet.output import print_json
     from temporal_fleet.rollout.changes import make_plans
 
-    desired = _desired(routing, queues, accepted)
-    changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
-
     async def use(server: Server) -> int:
-        plans = await make_plans(server, changes)
+        plans = await make_plans(server, wanted.changes)
         if output == "json":
             print_json([plan_as_json(each) for each in plans])
         else:
@@ -129,19 +135,7 @@ def plan(
     help="For a release: where the mode is manual, only wait for pollers and show the plan.",
 )
 @change_options
-def apply(
-    *,
-    routing: str,
-    queues: tuple[str, ...],
-    steps: tuple[float, ...],
-    pause: timedelta,
-    allow_ramp_down: bool,
-    accepted: frozenset[Risk],
-    task_queues: tuple[str, ...],
-    hook: bool,
-    yes: bool,
-    poller_timeout: timedelta,
-) -> int:
+def apply(*, wanted: _Wanted, hook: bool, yes: bool, poller_timeout: timedelta) -> int:
     """Make Temporal's routing equal to a file, once every build is polled that gets work.
 
     All task queues are planned first; when one is refused, nothing is changed. A rollout that was
@@ -150,11 +144,10 @@ def apply(
     from temporal_fleet.versioning import RolloutMode
 
     require_person(yes=yes)
-    desired = _desired(routing, queues, accepted)
-    changes = _changes(desired, steps, pause, task_queues, allow_ramp_down=allow_ramp_down)
+    desired = wanted.desired
     manual = {key for key, each in desired.items() if hook and each.mode is RolloutMode.MANUAL}
-    ours = [change for change in changes if change.key not in manual]
-    checked = [(desired[each.key], each) for each in changes if each.key in manual]
+    ours = [change for change in wanted.changes if change.key not in manual]
+    checked = [(desired[each.key], each) for each in wanted.changes if each.key in manual]
 
     async def use(server: Server) -> int:
         code = await _change(server, ours, yes=yes, poller_timeout=poller_timeout) if ours else 0
@@ -324,7 +317,10 @@ def _changes(
 
     return [
         Change(
-            key, each.deployment, partial(planner, each), unversioned_task_queues(each, task_queues)
+            key,
+            each.deployment,
+            functools.partial(planner, each),
+            unversioned_task_queues(each, task_queues),
         )
         for key, each in desired.items()
     ]
@@ -341,7 +337,9 @@ def _change_one(
 
     require_person(yes=yes)
     change = Change(deployment, deployment, planner)
-    return with_server(partial(_change, changes=[change], yes=yes, poller_timeout=poller_timeout))
+    return with_server(
+        functools.partial(_change, changes=[change], yes=yes, poller_timeout=poller_timeout)
+    )
 
 
 async def _change(
