@@ -6,12 +6,16 @@ notice: :data:`KNOWN_RELEASES` are those that were seen to have them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import temporalio.activity
 import temporalio.workflow
 
 if TYPE_CHECKING:
+    from temporalio.activity import Info
+    from temporalio.converter import PayloadConverter
     from temporalio.worker import Worker
 
 KNOWN_RELEASES = ("1.35",)
@@ -33,6 +37,53 @@ CompleteAsyncError = temporalio.activity._CompleteAsyncError  # noqa: SLF001
 
 When it is gone, importing this module fails and no worker starts.
 """
+CancellationDetailsHolder = temporalio.activity._ActivityCancellationDetailsHolder  # noqa: SLF001
+"""What ``activity.cancellation_details()`` reads its answer from, here in the process of a CPU-bound activity.
+
+When it is gone, importing this module fails and no worker starts.
+"""
+
+
+@contextmanager
+def activity_context(
+    info: Info,
+    *,
+    heartbeat: Callable[..., None],
+    cancelled: Any,
+    worker_shutdown: Any,
+    payload_converter: Callable[[], PayloadConverter],
+    cancellation_details: CancellationDetailsHolder,
+) -> Iterator[None]:
+    """Make the functions of ``temporalio.activity`` work in a process that the SDK does not know.
+
+    When its fields change, calls of CPU-bound activities fail with ``CallNotPossible``.
+
+    Args:
+        info: What ``activity.info()`` returns.
+        heartbeat: Called by ``activity.heartbeat()`` with its details.
+        cancelled: ``is_set()`` and ``wait_sync(timeout)`` answer ``activity.is_cancelled()`` and its wait.
+        worker_shutdown: The same for ``activity.is_worker_shutdown()``.
+        payload_converter: Makes what ``activity.payload_converter()`` returns.
+        cancellation_details: What ``activity.cancellation_details()`` reads.
+    """
+    kind = temporalio.activity._Context  # noqa: SLF001
+    token = kind.set(
+        kind(
+            info=lambda: info,
+            heartbeat=heartbeat,
+            cancelled_event=cancelled,
+            worker_shutdown_event=worker_shutdown,
+            shield_thread_cancel_exception=None,
+            payload_converter_class_or_instance=payload_converter,  # type: ignore[arg-type]
+            runtime_metric_meter=None,
+            client=None,
+            cancellation_details=cancellation_details,
+        )
+    )
+    try:
+        yield
+    finally:
+        kind.reset(token)
 
 
 def running_attempt(interceptor: Any) -> Any:

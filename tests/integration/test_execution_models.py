@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -148,7 +148,8 @@ def describe_cancellation() -> str:
 
 ACTIVITIES: list[Callable[..., Any]] = [
     *(nap_async, nap_thread, finish_async, finish_thread, ask_thread, shield_thread),
-    *(context_async, context_thread, brief_thread, clean_up_thread, cpu_sample.compute),
+    *(context_async, context_thread, brief_thread, clean_up_thread),
+    *(cpu_sample.compute, cpu_sample.count, cpu_sample.stop_when_asked),
 ]
 MODELS = [nap_async, nap_thread, cpu_sample.compute]
 
@@ -194,7 +195,9 @@ class Bench:
 async def working(client: Client, *, threads: int = 4) -> AsyncIterator[Bench]:
     """Run a worker with all three execution models; grace is 0.5 s."""
     with ThreadPool(threads) as thread_pool:
-        async with running_process_pool(1, ["cpu_sample"]) as pool:
+        async with running_process_pool(
+            1, ["cpu_sample"], stop_grace=timedelta(seconds=20)
+        ) as pool:
             bench = Bench(client, pool, thread_pool)
             async with Worker(
                 client,
@@ -243,6 +246,16 @@ async def last_failure(handle: ActivityHandle[Any]) -> Any:
             info = (await handle.describe(include_last_failure=True)).raw_info
             if info.HasField("last_failure"):
                 return info.last_failure
+            await asyncio.sleep(0.05)
+
+
+async def progress(handle: ActivityHandle[Any]) -> Sequence[Any]:
+    """Wait until an activity has reported heartbeat details, and return them."""
+    async with asyncio.timeout(20):
+        while True:
+            description = await handle.describe(include_heartbeat_details=True)
+            if details := await description.heartbeat_details():
+                return details
             await asyncio.sleep(0.05)
 
 
@@ -328,6 +341,46 @@ async def test_killed_process_is_told_to_the_server(bench: Bench, tmp_path: Path
     assert failure.application_failure_info.type == "ProcessDied"
     assert failure.application_failure_info.non_retryable is False
     assert f"activity 'compute': process {pid} was killed by SIGKILL" in failure.message
+
+
+async def test_killed_computation_goes_on_from_its_last_heartbeat(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The attempt after a killed process gets the heartbeat details of the one before from the server."""
+    handle = await bench.start(cpu_sample.count, str(tmp_path), 9, 3)
+
+    assert await handle.result() == [4, 9, 2]
+
+
+async def test_computation_that_asks_ends_by_itself_when_it_is_cancelled(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A user's cancellation reaches the function with its next heartbeat; its process is kept."""
+    handle = await bench.start(cpu_sample.stop_when_asked, str(tmp_path), "heartbeat")
+    pid = await begun(tmp_path)
+    [details] = await progress(handle)
+    await handle.cancel()
+    with pytest.raises(ActivityFailureError) as caught:
+        await handle.result()
+
+    assert details == "so far"
+    assert isinstance(caught.value.cause, CancelledError)
+    assert Path(tmp_path, "tidied").exists()
+    assert bench.pool.pids == [pid]
+
+
+async def test_computation_that_asks_is_given_back_when_its_worker_stops(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """At the end of a drain the function ends by itself, and its attempt can be tried elsewhere."""
+    handle = await bench.start(cpu_sample.stop_when_asked, str(tmp_path), "heartbeat", pause=60)
+    pid = await begun(tmp_path)
+    bench.tracker.cancel_all("the test says so")
+    failure = await last_failure(handle)
+
+    assert failure.application_failure_info.type == "WorkerShutdown"
+    assert Path(tmp_path, "tidied").exists()
+    assert bench.pool.pids == [pid]
 
 
 async def test_long_computation_outlives_its_heartbeat_timeout(

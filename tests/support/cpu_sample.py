@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,72 @@ def compute(folder: str, seconds: float) -> int:
     while time.monotonic() < end:
         pass
     return os.getpid()
+
+
+@activity.defn
+@cpu_bound
+def count(folder: str, last: int, dies_after: int) -> list[int]:
+    """Count from where the last attempt stopped; the first attempt is killed on its way."""
+    info = activity.info()
+    [begin] = info.heartbeat_details or [0]
+    for number in range(begin, last):
+        activity.heartbeat(number + 1)
+        if info.attempt == 1 and number == dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+    Path(folder, f"computing.{os.getpid()}").touch()
+    return [begin, last, info.attempt]
+
+
+@activity.defn
+@cpu_bound
+def flood(beats: int, seconds: float) -> None:
+    """Heartbeat much too often, then compute without a heartbeat."""
+    for number in range(beats):
+        activity.heartbeat(number)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@activity.defn
+@cpu_bound
+def stop_when_asked(folder: str, way: str) -> str:
+    """Compute until this process is told to stop, in one of the ways to hear of it."""
+
+    def wait() -> bool:
+        activity.wait_for_cancelled_sync(60)
+        return activity.is_cancelled()
+
+    ask: dict[str, Callable[[], object]] = {
+        "heartbeat": lambda: activity.heartbeat("so far"),
+        "is_cancelled": activity.is_cancelled,
+        "wait": wait,
+        "shutdown": activity.is_worker_shutdown,
+    }
+    ask["heartbeat"]()
+    Path(folder, f"computing.{os.getpid()}").touch()
+    try:
+        while not ask[way]():
+            pass
+    finally:
+        Path(folder, "tidied").touch()
+    details = activity.cancellation_details()
+    return f"{os.getpid()} {activity.is_cancelled()} {details and details.worker_shutdown}"
+
+
+@activity.defn
+@cpu_bound
+def never_stop(folder: str) -> None:
+    """Ask whether to stop, and do not care."""
+    Path(folder, f"computing.{os.getpid()}").touch()
+    while True:
+        activity.is_cancelled()
+
+
+@cpu_bound
+def heartbeat_strangely(kind: str) -> None:
+    """Heartbeat with details that cannot cross to the worker."""
+    activity.heartbeat((lambda: None) if kind == "lambda" else ForeignError(7, reason="far away"))
 
 
 @activity.defn

@@ -27,7 +27,7 @@ import structlog
 from cpu_sample import Batch, Total
 from structlog.testing import capture_logs
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import ActivityEnvironment
 
 from temporal_fleet import cpu_bound
@@ -403,32 +403,158 @@ async def test_start_to_close_timeout_stops_the_child(pool: ProcessPool, tmp_pat
     assert (line["pid"], line["timeout_seconds"]) == (pid, 0.3)
 
 
-async def test_heartbeats_are_sent_while_computing(pool: ProcessPool, tmp_path: Path) -> None:
-    """Three times per heartbeat timeout a heartbeat tells which process computes."""
+@pytest.mark.parametrize("busy", [False, True])
+async def test_heartbeats_are_sent_while_computing_and_while_waiting(
+    pool: ProcessPool, tmp_path: Path, busy: bool
+) -> None:
+    """The worker heartbeats in time, and what an earlier attempt has reported stays known."""
+    before = [asyncio.create_task(cpu_sample.compute(str(tmp_path), 0.65))] if busy else []
+    await until(lambda: pool.in_use == len(before))
     environment = activity_environment(heartbeat=timedelta(seconds=0.3))
-    beats: list[dict[str, Any]] = []
-    environment.on_heartbeat = beats.append
-    await environment.run(cpu_sample.compute, str(tmp_path), 0.65)
+    environment.info = replace(environment.info, heartbeat_details=["page", 7])
+    beats: list[tuple[Any, ...]] = []
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    await environment.run(cpu_sample.compute, str(tmp_path), 0 if busy else 0.65)
+    await asyncio.gather(*before)
 
-    assert 3 <= len(beats) <= 7
-    assert beats[0]["pid"] == pool.pids[0]
-    assert beats[0]["computing"] >= 0.1
+    assert len(beats) >= 3
+    assert set(beats) == {("page", 7)}
 
 
-async def test_heartbeats_are_sent_while_waiting_for_a_process(
+async def test_function_reports_progress_and_goes_on_from_it(
     pool: ProcessPool, tmp_path: Path
 ) -> None:
-    """An activity that waits for a free process heartbeats, too."""
-    first = asyncio.create_task(cpu_sample.compute(str(tmp_path), 0.5))
-    await until(lambda: pool.in_use)
-    environment = activity_environment(heartbeat=timedelta(seconds=0.3))
-    beats: list[dict[str, Any]] = []
+    """A function's heartbeat details reach the worker in order, and the next attempt finds the last of them."""
+    environment = activity_environment()
+    beats: list[Any] = []
     environment.on_heartbeat = beats.append
-    await environment.run(cpu_sample.compute, str(tmp_path), 0)
+    with pytest.raises(ApplicationError) as died:
+        await environment.run(cpu_sample.count, str(tmp_path), 9, 3)
+    environment.info = replace(environment.info, attempt=2, heartbeat_details=[beats[-1]])
 
-    assert beats[0]["pid"] is None
-    assert beats[0]["waiting"] >= 0.1
-    await first
+    assert died.value.type == "ProcessDied"
+    assert beats == [1, 2, 3, 4]
+    assert await environment.run(cpu_sample.count, str(tmp_path), 9, 3) == [4, 9, 2]
+    assert beats == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+async def test_flood_of_heartbeats_is_thinned_and_its_last_one_arrives(
+    pool: ProcessPool, seconds: float
+) -> None:
+    """Of thousands of heartbeats few cross to the worker, the last one within a second or at the end."""
+    environment = activity_environment()
+    beats: list[int] = []
+    environment.on_heartbeat = beats.append
+    call = asyncio.create_task(environment.run(cpu_sample.flood, 5000, seconds))
+    await until(lambda: beats and beats[-1] == 4999)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+
+    assert len(beats) < 1000
+    assert beats == sorted(beats)
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "text"),
+    [
+        ("lambda", None, "pickle"),
+        ("foreign", "CallNotPossible", "cannot unpickle heartbeat details"),
+    ],
+)
+async def test_heartbeat_details_that_cannot_cross_fail_the_attempt(
+    pool: ProcessPool, kind: str, type_: str | None, text: str
+) -> None:
+    """Details that cannot be pickled are an error in the function; those that cannot be read, its attempt's."""
+    with pytest.raises(Exception, match=text) as caught:
+        await activity_environment().run(cpu_sample.heartbeat_strangely, kind)
+
+    assert getattr(caught.value, "type", None) == type_
+
+
+@pytest.fixture
+async def patient_pool() -> AsyncIterator[ProcessPool]:
+    """A pool of one process that waits long for a function to end by itself."""
+    async with running_process_pool(1, ["cpu_sample"], stop_grace=timedelta(seconds=40)) as started:
+        yield started
+
+
+@pytest.mark.parametrize("way", ["is_cancelled", "wait"])
+async def test_cancelled_function_that_asks_ends_by_itself(
+    patient_pool: ProcessPool, tmp_path: Path, way: str
+) -> None:
+    """It hears that it is cancelled and why, and what it returns then is the result; its process stays."""
+    environment = activity_environment()
+    call = asyncio.create_task(environment.run(cpu_sample.stop_when_asked, str(tmp_path), way))
+    [pid] = await until(lambda: marked_pids(tmp_path))
+    environment.cancel(activity.ActivityCancellationDetails(worker_shutdown=True))
+
+    assert await call == f"{pid} True True"
+    assert patient_pool.pids == [pid]
+
+
+async def test_heartbeat_of_a_cancelled_function_raises_once(
+    patient_pool: ProcessPool, tmp_path: Path
+) -> None:
+    """As in a thread the SDK's CancelledError is raised, so that `finally` blocks run; the process stays."""
+    environment = activity_environment()
+    call = asyncio.create_task(
+        environment.run(cpu_sample.stop_when_asked, str(tmp_path), "heartbeat")
+    )
+    [pid] = await until(lambda: marked_pids(tmp_path))
+    environment.cancel()
+
+    with pytest.raises(CancelledError):
+        await call
+    assert Path(tmp_path, "tidied").exists()
+    assert patient_pool.pids == [pid]
+    assert (await cpu_sample.add_up(Batch(numbers=[4]))).pid == pid
+
+
+async def test_function_hears_that_the_worker_stops(
+    patient_pool: ProcessPool, tmp_path: Path
+) -> None:
+    """From the beginning of a drain on, running functions and those that begin late can ask for it."""
+    environment = activity_environment()
+    call = asyncio.create_task(
+        environment.run(cpu_sample.stop_when_asked, str(tmp_path), "shutdown")
+    )
+    [pid] = await until(lambda: marked_pids(tmp_path))
+    patient_pool.drain()
+
+    assert await call == f"{pid} False None"
+    late = activity_environment().run(cpu_sample.stop_when_asked, str(tmp_path), "shutdown")
+    assert await late == f"{pid} False None"
+
+
+async def test_function_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+    """When the stop grace is over the process is killed, and the log says so."""
+    async with running_process_pool(1, ["cpu_sample"], stop_grace=timedelta(seconds=0.2)):
+        environment = activity_environment()
+        call = asyncio.create_task(environment.run(cpu_sample.never_stop, str(tmp_path)))
+        [pid] = await until(lambda: marked_pids(tmp_path))
+        await asyncio.sleep(0.1)  # it has asked by then; no event tells so
+        with capture_logs() as lines:
+            environment.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    assert is_gone(pid)
+    [line] = [line for line in lines if line["event"] == "stop grace passed, process killed"]
+    assert (line["pid"], line["stop_grace_seconds"]) == (pid, 0.2)
+
+
+async def test_start_to_close_timeout_gives_a_function_that_asks_the_stop_grace(
+    patient_pool: ProcessPool, tmp_path: Path
+) -> None:
+    """A function that heartbeats may tidy up after its time is over; the attempt has failed all the same."""
+    environment = activity_environment(start_to_close=timedelta(seconds=1))
+    with pytest.raises(ApplicationError) as caught:
+        await environment.run(cpu_sample.stop_when_asked, str(tmp_path), "heartbeat")
+
+    assert caught.value.type == "StartToCloseTimeout"
+    assert Path(tmp_path, "tidied").exists()
+    assert patient_pool.pids == marked_pids(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,19 +13,22 @@ import ctypes
 import importlib
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, Literal, TypedDict
 
 HEADER = struct.Struct("!Q")
 """Length of the pickle that follows, in bytes."""
 
+_CHUNK = 1 << 20  # bytes
 _PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
 _REGISTRY = "temporal_fleet.execution.cpu_activities"
 
@@ -44,6 +47,7 @@ class Setup(TypedDict):
 class Call(TypedDict):
     """One call, message to a ready child."""
 
+    kind: Literal["call"]
     module: str
     """Module whose import registers the function."""
     name: str
@@ -52,15 +56,28 @@ class Call(TypedDict):
     """Pickle of positional and keyword arguments, as a pair."""
     log_context: Mapping[str, Any]
     """Fields of the caller's log context."""
+    activity: bytes | None
+    """Pickle of the ``activity.Info`` of the activity that calls; None when none does."""
+    worker_shutdown: bool
+    """Whether the worker is stopping already."""
+
+
+class Notice(TypedDict):
+    """What a child may want to know while it runs a call; one that comes too late is ignored."""
+
+    kind: Literal["cancel", "worker_shutdown"]
+    details: bytes | None
+    """Pickle of the ``ActivityCancellationDetails`` of a cancellation."""
 
 
 class Answer(TypedDict, total=False):
     """What comes back, for a setup as well as for a call."""
 
     kind: str
-    """``ready``, ``failed`` (setup); ``returned``, ``raised``, ``impossible`` (call)."""
+    """``ready``, ``failed`` (setup); ``returned``, ``raised``, ``impossible`` (call). Before the end of a
+    call, any number of ``heartbeat`` and one ``asks``: the function wants to know whether to stop."""
     value: bytes | None
-    """Pickle of the result or of the exception; None when an exception cannot be pickled."""
+    """Pickle of the result, of the exception (None when it cannot be pickled), or of a heartbeat's details."""
     error_type: str
     """Class name of an exception."""
     message: str
@@ -81,16 +98,55 @@ def main(descriptor: int, parent: int) -> None:
     with (
         contextlib.suppress(BrokenPipeError, ConnectionResetError),
         socket.socket(fileno=descriptor) as connection,
-        connection.makefile("rb") as incoming,
     ):
-        setup = _receive(incoming)
+        line = Line(connection)
+        setup = line.receive()
         if setup is None:
             return
-        _send(connection, _prepare(setup))
-        while (call := _receive(incoming)) is not None:
-            _send(connection, _answer(call))
+        line.send(_prepare(setup))
+        while (message := line.receive()) is not None:
+            if message["kind"] != "call":
+                continue
+            line.send(_answer(message, line))
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
+
+
+class Line:
+    """The connection to the parent; threads of a call may use it at once.
+
+    Nothing is read ahead, so that the socket alone says whether a message waits.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def send(self, answer: Answer) -> None:
+        """Send one message."""
+        body = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            self._connection.sendall(HEADER.pack(len(body)))
+            self._connection.sendall(body)
+
+    def receive(self) -> Any:
+        """Wait for one message; None when the parent has closed the connection."""
+        header = self._read(HEADER.size)
+        body = header and self._read(*HEADER.unpack(header))
+        return pickle.loads(body) if body else None  # noqa: S301 - from our own parent
+
+    def waits(self, seconds: float | None) -> bool:
+        """Tell whether a message waits; wait up to *seconds* for one, None = as long as it takes."""
+        return bool(select.select([self._connection], [], [], seconds)[0])
+
+    def _read(self, size: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._connection.recv(min(size - len(parts), _CHUNK))
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
 
 
 def _die_with(parent: int) -> None:
@@ -98,21 +154,6 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the request above
         os._exit(1)
-
-
-def _receive(incoming: BinaryIO) -> Any:
-    header = incoming.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return None
-    (size,) = HEADER.unpack(header)
-    body = incoming.read(size)
-    return pickle.loads(body) if len(body) == size else None  # noqa: S301 - from our own parent
-
-
-def _send(connection: socket.socket, answer: Answer) -> None:
-    body = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
-    connection.sendall(HEADER.pack(len(body)))
-    connection.sendall(body)
 
 
 def _prepare(setup: Setup) -> Answer:
@@ -130,17 +171,18 @@ def _prepare(setup: Setup) -> Answer:
     return {"kind": "ready", "seconds": time.monotonic() - began}
 
 
-def _answer(call: Call) -> Answer:
+def _answer(call: Call, line: Line) -> Answer:
     doing = f"find {call['module']}.{call['name']}"
     try:
         function = _find(call["module"], call["name"])
         doing = "unpickle its arguments"
         args, kwargs = pickle.loads(call["arguments"])  # noqa: S301 - from our own parent
-        context = _log_context(call["log_context"])
+        log_context = _log_context(call["log_context"])
+        attempt = _activity_context(call, line)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
         return _failure("impossible", error, message=f"cannot {doing}")
     try:
-        with context:
+        with log_context, attempt:
             result = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - it is raised again in the parent
         return _failure("raised", error, message=_text(error), value=_pickled(error))
@@ -163,6 +205,15 @@ def _log_context(fields: Mapping[str, Any]) -> AbstractContextManager[None]:
     from structlog.contextvars import bound_contextvars
 
     return bound_contextvars(**fields)
+
+
+def _activity_context(call: Call, line: Line) -> AbstractContextManager[None]:
+    if call["activity"] is None:
+        return contextlib.nullcontext()
+    from temporal_fleet.execution.child_activity import Attempt
+
+    attempt = Attempt(line, call["activity"], worker_shutdown=call["worker_shutdown"])
+    return attempt.context()
 
 
 def _text(error: BaseException) -> str:

@@ -8,15 +8,17 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
 from temporal_fleet.errors import FleetError
 from temporal_fleet.execution import child as child_program
-from temporal_fleet.execution.child import HEADER, Answer
+from temporal_fleet.execution.child import HEADER, Answer, Notice
 
 _LATE_ANSWER = timedelta(seconds=0.5)  # what a child sent before it died is readable at once
 _END_TIMEOUT = timedelta(seconds=1)  # from the end of the connection to that of the process
+_MEANWHILE = ("heartbeat", "asks")
 _BUFFER = 1 << 20  # bytes; answers are at most a few MiB, Temporal refuses more
 
 
@@ -53,6 +55,7 @@ class ChildProcess:
 
     Attributes:
         ready: Whether its setup is done; set by the owner.
+        asks: Whether the function of the last call has asked, or heartbeated, so that it can end by itself.
         ended: Done when the process has ended and was reaped; its result is the exit code.
         closed: Done when the connection is closed, too.
     """
@@ -69,6 +72,7 @@ class ChildProcess:
         self._silent = asyncio.Event()
         self._silent.set()
         self.ready = False
+        self.asks = False
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.create_task(self._watch(), name=f"process-pool-child-{self.pid}")
 
@@ -111,19 +115,41 @@ class ChildProcess:
         """Exit code, negative for a signal's number; None while it lives."""
         return self._process.returncode
 
-    async def ask(self, message: bytes) -> Answer:
-        """Send a message and wait for the answer; the child is of no use after any error."""
+    async def ask(
+        self, message: bytes, on_heartbeat: Callable[[bytes], None] | None = None
+    ) -> Answer:
+        """Send a message and wait for the answer; the child is of no use after any error.
+
+        Args:
+            message: Pickle of a setup or a call.
+            on_heartbeat: Called with the pickled details of each heartbeat before the answer.
+        """
         self._silent.clear()
+        self.asks = False
         try:
-            self._writer.write(HEADER.pack(len(message)))
-            self._writer.write(message)
+            self._write(message)
             await self._writer.drain()
-            (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
-            answer: Answer = pickle.loads(await self._reader.readexactly(size))  # noqa: S301 - our own child
+            while (answer := await self._read())["kind"] in _MEANWHILE:
+                self.asks = True
+                if answer["kind"] == "heartbeat" and on_heartbeat is not None:
+                    on_heartbeat(answer["value"] or b"")
         except (asyncio.IncompleteReadError, ConnectionError):
             raise ProcessDiedError(self.pid, await self._status_after_silence()) from None
         finally:
             self._silent.set()
+        return answer
+
+    def tell(self, notice: Notice) -> None:
+        """Tell the function that runs now what it may want to know, if it asks."""
+        self._write(pickle.dumps(notice))
+
+    def _write(self, message: bytes) -> None:
+        self._writer.write(HEADER.pack(len(message)))
+        self._writer.write(message)
+
+    async def _read(self) -> Answer:
+        (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+        answer: Answer = pickle.loads(await self._reader.readexactly(size))  # noqa: S301 - our own child
         return answer
 
     async def _status_after_silence(self) -> int | None:

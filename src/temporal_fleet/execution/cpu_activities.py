@@ -1,8 +1,8 @@
 """CPU-bound activities: ``async def`` to the SDK, a computation in a child process in truth.
 
-The asynchronous side of such an activity only waits: it heartbeats, passes a cancellation on by
-ending the child, stops what the server no longer waits for, and turns a dead child into an error
-that is retried.
+The asynchronous side of such an activity only waits: it heartbeats, passes on what the function and the
+worker have to tell each other, ends the child when it must, stops what the server no longer waits for, and
+turns a dead child into an error that is retried.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import pickle
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,12 +19,13 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from temporal_fleet.errors import FleetError
 from temporal_fleet.execution.child_process import ProcessDiedError
 from temporal_fleet.execution.processes import (
     START_TIMEOUT,
+    STOP_GRACE,
     CallNotPossibleError,
     PoolClosedError,
     ProcessPool,
@@ -51,11 +53,13 @@ def cpu_bound(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         def score(batch: Batch) -> Score: ...
 
     The worker heartbeats for it, so it may have a short heartbeat timeout however long it computes.
-    When it is cancelled, or its start-to-close timeout has passed, its process is killed: no
-    ``finally`` runs, so let it write nothing that must not stay half done. A killed process (memory
-    limit) fails this attempt alone, with the error type ``ProcessDied``. Arguments, result and
-    exceptions are pickled. There is no ``activity.info()`` in the child; log lines carry the
-    activity's IDs.
+    ``activity.info()``, ``activity.heartbeat()`` with details, ``activity.is_cancelled()`` and
+    ``activity.is_worker_shutdown()`` work in it; ``activity.metric_meter()`` does not. When it is cancelled, or
+    its start-to-close timeout has passed, its process is killed: no ``finally`` runs, so let it write
+    nothing that must not stay half done. A function that heartbeats or asks whether it is cancelled first has a
+    moment to end by itself (half of the drain's force timeout): its next heartbeat raises
+    ``temporalio.exceptions.CancelledError``. A killed process (memory limit) fails this attempt alone, with the
+    error type ``ProcessDied``. Arguments, result, exceptions and heartbeat details are pickled.
 
     Args:
         function: A plain function at the top level of an importable module.
@@ -119,6 +123,7 @@ async def running_process_pool(
     *,
     initializer: Callable[[], None] | None = None,
     start_timeout: timedelta = START_TIMEOUT,
+    stop_grace: timedelta = STOP_GRACE,
 ) -> AsyncIterator[ProcessPool]:
     """Run a process pool and install it; the worker does this, and so does a test of an activity.
 
@@ -127,6 +132,7 @@ async def running_process_pool(
         warm_imports: Modules that every child imports before the pool counts as started.
         initializer: Called first in every child; must be picklable. None = nothing.
         start_timeout: Longest time until all children are warm.
+        stop_grace: How long a function that asks whether to stop may go on once it has to.
 
     Yields:
         The pool, warm.
@@ -135,7 +141,9 @@ async def running_process_pool(
         WorkloadImportError: An import or the initializer failed in a child; with its traceback.
         FleetError: The children took longer than *start_timeout*.
     """
-    pool = ProcessPool(size, warm_imports=warm_imports, initializer=initializer)
+    pool = ProcessPool(
+        size, warm_imports=warm_imports, initializer=initializer, stop_grace=stop_grace
+    )
     try:
         await pool.start(start_timeout)
         install_pool(pool)
@@ -188,18 +196,18 @@ async def _run_as_activity(
 ) -> Any:
     info = activity.info()
     allowed = info.start_to_close_timeout
-    progress = _Progress()
+    attempt = _Attempt(info)
     deadline = asyncio.timeout(None if allowed is None else allowed.total_seconds())
     try:
-        async with _heartbeats(info, progress), deadline:
+        async with _heartbeats(info, attempt), deadline:
             return await pool.run(
-                function.__module__, function.__qualname__, args, kwargs, on_start=progress.begin
+                function.__module__, function.__qualname__, args, kwargs, caller=attempt
             )
-    except TimeoutError:
+    except (TimeoutError, CancelledError):
         if not deadline.expired():
             raise
         assert allowed is not None, "the deadline comes from it"
-        raise _timed_out(info, allowed, progress) from None
+        raise _timed_out(info, allowed, attempt) from None
     except ProcessDiedError as error:
         raise ApplicationError(
             f"activity {info.activity_type!r}: {error}; only this attempt failed",
@@ -215,12 +223,12 @@ async def _run_as_activity(
         ) from error
 
 
-def _timed_out(info: activity.Info, allowed: timedelta, progress: _Progress) -> ApplicationError:
+def _timed_out(info: activity.Info, allowed: timedelta, attempt: _Attempt) -> ApplicationError:
     log.warning(
         "start-to-close timeout passed, process of the activity stopped",
         activity_type=info.activity_type,
         timeout_seconds=allowed.total_seconds(),
-        **progress.details(),
+        **attempt.progress(),
     )
     return ApplicationError(
         f"activity {info.activity_type!r} was stopped after its start_to_close_timeout of "
@@ -229,31 +237,48 @@ def _timed_out(info: activity.Info, allowed: timedelta, progress: _Progress) -> 
     )
 
 
-class _Progress:
-    """What a heartbeat tells about a call: waiting for a process, or computing in one."""
+class _Attempt:
+    """What the pool and the server tell each other about one attempt, through this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, info: activity.Info) -> None:
+        self.info = pickle.dumps(info, pickle.HIGHEST_PROTOCOL)
+        self._is_local = info.is_local
+        # A heartbeat without details would take away what an earlier attempt has left.
+        self._details: Sequence[Any] = info.heartbeat_details
         self._pid: int | None = None
         self._began = time.monotonic()
 
-    def begin(self, pid: int) -> None:
+    def began(self, pid: int) -> None:
         self._pid = pid
         self._began = time.monotonic()
 
-    def details(self) -> dict[str, Any]:
+    def heartbeat(self, details: bytes) -> None:
+        try:
+            self._details = pickle.loads(details)  # noqa: S301 - from our own child
+        except Exception as error:
+            raise CallNotPossibleError(f"cannot unpickle heartbeat details: {error}") from error
+        self.beat()
+
+    def beat(self) -> None:
+        """Tell the server that this attempt lives, and how far it is."""
+        if not self._is_local:  # its worker knows that it lives
+            activity.heartbeat(*self._details)
+
+    def cancellation_details(self) -> bytes:
+        return pickle.dumps(activity.cancellation_details())
+
+    def progress(self) -> dict[str, Any]:
+        """Return for the log whether it waits or computes, and for how long."""
         seconds = round(time.monotonic() - self._began, 1)
         return {"pid": self._pid, "computing" if self._pid else "waiting": seconds}
 
 
 @asynccontextmanager
-async def _heartbeats(info: activity.Info, progress: _Progress) -> AsyncIterator[None]:
-    if info.is_local:  # its worker knows that it lives
-        yield
-        return
+async def _heartbeats(info: activity.Info, attempt: _Attempt) -> AsyncIterator[None]:
     interval = LONGEST_HEARTBEAT_INTERVAL
     if info.heartbeat_timeout is not None:
         interval = min(info.heartbeat_timeout / 3, interval)
-    beating = asyncio.create_task(_beat(interval, progress))
+    beating = asyncio.create_task(_beat(interval, attempt))
     try:
         yield
     finally:
@@ -262,7 +287,7 @@ async def _heartbeats(info: activity.Info, progress: _Progress) -> AsyncIterator
             await beating
 
 
-async def _beat(interval: timedelta, progress: _Progress) -> None:
+async def _beat(interval: timedelta, attempt: _Attempt) -> None:
     while True:
         await asyncio.sleep(interval.total_seconds())
-        activity.heartbeat(progress.details())
+        attempt.beat()

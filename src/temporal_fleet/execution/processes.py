@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from temporalio.exceptions import ApplicationError
@@ -28,6 +28,8 @@ START_TIMEOUT = timedelta(seconds=60)
 many."""
 CLOSE_TIMEOUT = timedelta(seconds=2)
 """Longest time that idle children get to end by themselves."""
+STOP_GRACE = timedelta(seconds=1)
+"""How long a function that asks whether to stop may go on once it has to."""
 _KILLED_TIMEOUT = timedelta(seconds=2)  # unless the kernel is stuck, it takes milliseconds
 _REPLACEMENT_PAUSES = (0.1, 0.5, 2.0)  # seconds between attempts; the last one repeats
 
@@ -46,6 +48,23 @@ class ChildTracebackError(Exception):
     """Carries the child's traceback of an error; the cause of the error that is raised again."""
 
 
+class Caller(Protocol):
+    """The activity that calls a function of the pool."""
+
+    @property
+    def info(self) -> bytes:
+        """Pickle of its ``activity.Info``."""
+
+    def began(self, pid: int) -> None:
+        """Hear that the call has begun, in the child with this process ID."""
+
+    def heartbeat(self, details: bytes) -> None:
+        """Hear a heartbeat of the function; *details* is the pickle of a tuple."""
+
+    def cancellation_details(self) -> bytes:
+        """Return the pickle of why it is cancelled, an ``activity.ActivityCancellationDetails`` or None."""
+
+
 class ProcessPool:
     """Warm child processes that run one call each at a time.
 
@@ -59,6 +78,7 @@ class ProcessPool:
         *,
         warm_imports: Sequence[str] = (),
         initializer: Callable[[], None] | None = None,
+        stop_grace: timedelta = STOP_GRACE,
     ) -> None:
         """Prepare a pool; :meth:`start` starts it.
 
@@ -67,8 +87,10 @@ class ProcessPool:
             warm_imports: Modules that every child imports before it counts as started.
             initializer: Called first in every child, for example to configure logging; must be
                 picklable. None = nothing.
+            stop_grace: How long a function that asks whether to stop may go on once it has to.
         """
         self._size = size
+        self._stop_grace = stop_grace
         self._warm_imports = list(warm_imports)
         self._initializer = None if initializer is None else pickle.dumps(initializer)
         self._children: set[ChildProcess] = set()
@@ -140,18 +162,20 @@ class ProcessPool:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
-        on_start: Callable[[int], None] | None = None,
+        caller: Caller | None = None,
     ) -> Any:
         """Run a registered CPU-bound function in a child, after waiting for a free one.
 
-        Cancelling this call kills the child, which is the only way to stop a computation.
+        Cancelling this call kills the child, which is the only way to stop a computation. A function that
+        asks whether to stop, or heartbeats, has the pool's *stop_grace* to end by itself before that; what it
+        then returns or raises is what comes of the call.
 
         Args:
             module: Module of the function.
             name: Qualified name of the function.
             args: Positional arguments.
             kwargs: Keyword arguments.
-            on_start: Called with the child's process ID when the call begins; None = nobody asks.
+            caller: The activity that calls; None when none does.
 
         Raises:
             ProcessDiedError: The child ended during the call.
@@ -162,13 +186,15 @@ class ProcessPool:
             Exception: What the function raised, with its own class and the child's traceback as
                 cause.
         """
-        message = _call_message(module, name, args, kwargs)
+        call = _call(module, name, args, kwargs)
         child = await self._free_child()
         self._busy.add(child)
-        if on_start is not None:
-            on_start(child.pid)
+        if caller is not None:
+            caller.began(child.pid)
+            call["activity"] = caller.info
+        call["worker_shutdown"] = self._draining
         try:
-            answer = await child.ask(message)
+            answer = await self._ask(child, call, caller)
         except BaseException as error:
             child.kill()
             if self._closing and isinstance(error, ProcessDiedError):
@@ -179,8 +205,35 @@ class ProcessPool:
         self._idle.put_nowait(child)
         return _result(answer, f"{module}.{name}")
 
+    async def _ask(self, child: ChildProcess, call: Call, caller: Caller | None) -> Answer:
+        # In a task of its own, so that a cancellation does not end it in the middle of a message.
+        asking = asyncio.create_task(
+            child.ask(
+                pickle.dumps(call, pickle.HIGHEST_PROTOCOL),
+                None if caller is None else caller.heartbeat,
+            )
+        )
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if caller is None or not child.asks or asking.done():
+                raise
+            child.tell({"kind": "cancel", "details": caller.cancellation_details()})
+            seconds = self._stop_grace.total_seconds()
+            done, _ = await asyncio.wait([asking], timeout=seconds)
+            if not done:
+                log.warning(
+                    "stop grace passed, process killed", pid=child.pid, stop_grace_seconds=seconds
+                )
+                raise
+            if asking.exception() is not None:
+                raise
+            return asking.result()
+        finally:
+            asking.cancel()
+
     def drain(self) -> None:
-        """Fail calls that wait for a child, now and from now on; those that run go on. Idempotent.
+        """Fail calls that wait for a child, now and from now on; those that run are told. Idempotent.
 
         A stopping worker must not begin a computation that would be killed soon: whoever has a free
         process begins it anew.
@@ -190,6 +243,8 @@ class ProcessPool:
         self._draining = True
         for _ in range(self._waiting):
             self._idle.put_nowait(None)
+        for child in self._busy:
+            child.tell({"kind": "worker_shutdown", "details": None})
 
     async def close(self, timeout: timedelta = CLOSE_TIMEOUT) -> None:
         """Stop all children: busy ones are killed, idle ones have *timeout* to end; idempotent."""
@@ -317,7 +372,7 @@ def _pauses() -> Iterator[float]:
         yield _REPLACEMENT_PAUSES[-1]
 
 
-def _call_message(module: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+def _call(module: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
     try:
         arguments = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
@@ -331,8 +386,15 @@ def _call_message(module: str, name: str, args: Sequence[Any], kwargs: Mapping[s
         for key, value in structlog.contextvars.get_contextvars().items()
         if isinstance(value, (str, int, float, bool))
     }
-    call: Call = {"module": module, "name": name, "arguments": arguments, "log_context": fields}
-    return pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
+    return {
+        "kind": "call",
+        "module": module,
+        "name": name,
+        "arguments": arguments,
+        "log_context": fields,
+        "activity": None,
+        "worker_shutdown": False,
+    }
 
 
 def _result(answer: Answer, function: str) -> Any:

@@ -180,6 +180,7 @@ class Assembly:
                     deployment=self.settings.deployment.name_for(self.name),
                     build_id=self.settings.deployment.build_id,
                 ),
+                stop_grace=self.settings.drain.force_timeout / 2,
             )
         )
         self.metrics.watch_process_pool(
