@@ -183,7 +183,7 @@ def test_labels_name_deployment_and_build_id(fleet: Objects) -> None:
 
 
 def test_nothing_is_null(fleet: Objects, chart: Chart) -> None:
-    """No object has a field that is null or an empty text: GitOps tools would report a difference for ever."""
+    """No object has a field that is null or an empty text: GitOps tools would report a difference forever."""
     for objects in (fleet, chart.render()):
         for each in objects.all:
             empty = [path for path, value in _leaves(each) if value in (None, "")]

@@ -150,7 +150,7 @@ async def test_connect_to_an_absent_server_fails_with_everything_one_needs_to_kn
 
 
 async def test_connect_to_a_silent_server_ends_each_attempt_in_time() -> None:
-    """A server that accepts and says nothing costs one attempt's timeout, not for ever."""
+    """A server that accepts and says nothing costs one attempt's timeout, not forever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with capture_logs() as logs, pytest.raises(ConnectionFailedError) as caught:

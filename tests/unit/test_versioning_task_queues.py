@@ -35,7 +35,7 @@ def reasons_of(plan: Plan | Refusal) -> str:
 
 
 def test_every_change_to_a_build_without_a_task_queue_of_the_current_one_is_refused() -> None:
-    """Values, ramp, promotion and rollback: new work at that task queue would wait for ever."""
+    """Values, ramp, promotion and rollback: new work at that task queue would wait forever."""
     accepted = frozenset({Risk.MISSING_TASK_QUEUES})
     for plan, allowed in (
         (

@@ -35,7 +35,7 @@ class _WithExamples(click.Command):
     """
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
-        # Not left to the group: click keeps the options of a command's first context for ever.
+        # Not left to the group: click keeps the options of a command's first context forever.
         kwargs["context_settings"] = {
             "help_option_names": ["-h", "--help"],
             **(kwargs.get("context_settings") or {}),

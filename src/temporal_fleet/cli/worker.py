@@ -29,7 +29,7 @@ def worker(workload: str | None) -> None:
     reap_as_process_1()
     import gc
 
-    # Imports make much that lives for ever; looking through it again and again is a tenth of a start.
+    # Imports make much that lives forever; looking through it again and again is a tenth of a start.
     gc.disable()
     import temporal_fleet.telemetry.logs  # noqa: F401 - first: it keeps structlog from importing rich
     from temporal_fleet.worker.drain import end_at_once_on_signals

@@ -123,7 +123,7 @@ async def read_task_queues(client: Client, names: Sequence[str]) -> list[TaskQue
 async def watch(
     client: Client, names: Sequence[str], interval: timedelta
 ) -> AsyncIterator[list[TaskQueueStatus]]:
-    """Read task queues again and again, for ever.
+    """Read task queues again and again, forever.
 
     Args:
         client: Connected to the server and namespace.

@@ -181,7 +181,7 @@ def _duration(field: SettingField, text: str, found: Found, problems: list[Probl
         number = float(text)
     except ValueError:
         number = math.nan
-    # timedelta ends at a billion days; whoever means "for ever" is told to name a number.
+    # timedelta ends at a billion days; whoever means "forever" is told to name a number.
     if math.isfinite(number) and abs(number) < timedelta.max.total_seconds():
         return timedelta(seconds=number)
     problems.append(

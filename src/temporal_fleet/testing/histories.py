@@ -67,7 +67,7 @@ def _read_histories(directory: Path) -> list[WorkflowHistory]:
         )
     histories = [WorkflowHistory.from_json(file.stem, file.read_text()) for file in files]
     for file, history in zip(files, histories, strict=True):
-        # The SDK's core hangs for ever on a history without its beginning, in spite of timeouts.
+        # The SDK's core hangs forever on a history without its beginning, in spite of timeouts.
         if not history.events or not history.events[0].HasField(
             "workflow_execution_started_event_attributes"
         ):

@@ -103,7 +103,7 @@ def _check_missing(observed: ObservedDeployment, build_id: str) -> list[str]:
     current = build_name(observed.routing.current or UNVERSIONED)
     return [
         f"{build_name(build_id)} has no worker for task queue {name_task_queues(missing)}, which "
-        f"{current} has registered: new work there would wait for ever. Start workers of "
+        f"{current} has registered: new work there would wait forever. Start workers of "
         f"{build_name(build_id)} for it; or, if nothing uses it any more, pass "
         "--allow-missing-task-queues (rollout.allowMissingTaskQueues: true in values or a routing file)"
     ]

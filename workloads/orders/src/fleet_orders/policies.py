@@ -67,7 +67,7 @@ HAND_OVER = LocalActivityConfig(
 
 FETCH_CARRIER_STATUS = ActivityConfig(
     start_to_close_timeout=timedelta(seconds=10),
-    # The shipment asks again later by itself, so one question need not be answered for ever.
+    # The shipment asks again later by itself, so one question need not be answered forever.
     schedule_to_close_timeout=timedelta(minutes=1),
     retry_policy=_PROMPT,
 )

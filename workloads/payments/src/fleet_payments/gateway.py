@@ -1,7 +1,7 @@
 """The card gateway: the contract that the ledger relies on, and a simulation of one.
 
 The contract is what makes a charge safe to retry after a crash: every operation has a key, and the
-same key is the same operation for ever. The simulation keeps its memory in a table of its own,
+same key is the same operation forever. The simulation keeps its memory in a table of its own,
 committed apart from the ledger, so that a crash between the two is a real one.
 """
 

@@ -10,7 +10,7 @@ from temporal_fleet import Workload
 
 
 async def check_dependency(_resources: None) -> None:
-    """Fail for ever when E2E_DEPENDENCY says that it is away."""
+    """Fail forever when E2E_DEPENDENCY says that it is away."""
     if os.environ.get("E2E_DEPENDENCY") == "away":
         raise RuntimeError("the dependency is away, as E2E_DEPENDENCY says")
 

@@ -344,7 +344,7 @@ class OrderWorkflow:
         Each write is an event of the history and a write to the visibility store: too much for a
         state that is over within a second.
         """
-        # Attributes that the namespace does not know would block the workflow for ever. The starter
+        # Attributes that the namespace does not know would block the workflow forever. The starter
         # knows, and gives them only where they are known.
         if workflow.info().typed_search_attributes.get(ORDER_STATE) is not None:
             workflow.upsert_search_attributes([ORDER_STATE.value_set(self._state)])
