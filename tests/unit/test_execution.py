@@ -1,4 +1,4 @@
-"""Where activities run: the process pool and its children, the thread pool."""
+"""The process pool of CPU-bound activities and its children."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import threading
 import time
 import typing
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +36,6 @@ from temporal_fleet.execution import (
     PoolClosedError,
     ProcessDiedError,
     ProcessPool,
-    ThreadPool,
     current_pool,
     running_process_pool,
 )
@@ -657,47 +655,3 @@ async def test_killed_parent_takes_children_along(tmp_path: Path) -> None:
         await parent.wait()
 
     await until(lambda: is_gone(pid))
-
-
-def test_thread_pool_knows_what_its_threads_do() -> None:
-    """A running call is listed with its thread's name, so that one that hangs can be named."""
-    pool = ThreadPool(2)
-    release, started = threading.Event(), threading.Event()
-
-    def hang() -> str:
-        started.set()
-        release.wait(10)
-        return threading.current_thread().name
-
-    with pool:
-        future = pool.submit(hang)
-        assert started.wait(10)
-        [(ident, call)] = pool.running().items()
-        assert pool.in_use == 1
-        release.set()
-        name = future.result(10)
-
-    assert isinstance(pool, ThreadPoolExecutor)
-    assert name == call.thread_name == "activity-thread-0"
-    assert call.call.endswith("hang")
-    assert ident != threading.get_ident()
-    assert (pool.in_use, pool.size) == (0, 2)
-
-
-def test_thread_pool_names_the_activity() -> None:
-    """A call of the SDK is listed as its activity with the IDs, not as the SDK's wrapper."""
-    info = replace(ActivityEnvironment().info, activity_type="nap", activity_id="17")
-    with ThreadPool(1) as pool:
-        assert pool.submit(lambda _: next(iter(pool.running().values())).call, info).result(10) == (
-            "activity 'nap' (ID 17, workflow test, attempt 1)"
-        )
-
-
-def test_thread_pool_forgets_failed_calls() -> None:
-    """An exception passes to the future and leaves the thread free."""
-    with ThreadPool(1) as pool:
-        future = pool.submit(int, "x")
-        with pytest.raises(ValueError, match="invalid literal"):
-            future.result(10)
-
-    assert pool.in_use == 0

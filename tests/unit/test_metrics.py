@@ -139,7 +139,7 @@ def test_loop_lag_is_a_cumulative_histogram(metrics: Metrics) -> None:
 def test_watched_pools_are_read_at_each_scrape(metrics: Metrics) -> None:
     """Pool metrics are what the pools say at that moment."""
     in_use = [3]
-    metrics.watch_thread_pool(size=lambda: 10, in_use=lambda: in_use[0])
+    metrics.watch_thread_pool(size=lambda: 10, in_use=lambda: in_use[0], waiting=lambda: 6)
     metrics.watch_process_pool(
         size=lambda: 2, in_use=lambda: 1, waiting=lambda: 5, restarts=lambda: 4
     )
@@ -150,6 +150,7 @@ def test_watched_pools_are_read_at_each_scrape(metrics: Metrics) -> None:
 
     assert value(metrics, "fleet_thread_pool_in_use") == 7
     assert value(metrics, "fleet_thread_pool_size") == 10
+    assert value(metrics, "fleet_thread_pool_waiting") == 6
     assert value(metrics, "fleet_process_pool_size") == 2
     assert value(metrics, "fleet_process_pool_restarts_total") == 4
     assert value(metrics, "fleet_drain_duration_seconds") == 1.5
@@ -174,7 +175,7 @@ def test_render_has_metrics_of_process_and_of_workloads(metrics: Metrics) -> Non
 
 def test_every_declared_family_is_exposed(metrics: Metrics) -> None:
     """The tables behind the reference and the exposition are the same."""
-    metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0)
+    metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0)
     metrics.watch_process_pool(
         size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0, restarts=lambda: 0
     )
@@ -309,7 +310,7 @@ def test_all_metrics_together_pass_promtool(metrics: Metrics) -> None:
         pytest.skip(missing)
     metrics.activity_finished("charge", "completed", 0.5)
     metrics.loop_lag(0.1)
-    metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0)
+    metrics.watch_thread_pool(size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0)
     metrics.watch_process_pool(
         size=lambda: 1, in_use=lambda: 0, waiting=lambda: 0, restarts=lambda: 0
     )

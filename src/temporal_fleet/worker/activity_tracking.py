@@ -21,6 +21,7 @@ from temporalio.exceptions import CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 from typing_extensions import override
 
+from temporal_fleet.execution import PoolClosedError, ThreadPool
 from temporal_fleet.sdk_internals import CompleteAsyncError, running_attempt
 from temporal_fleet.worker.failures import reportable
 from temporal_fleet.worker.local_activities import LocalRetries, stopped
@@ -171,7 +172,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
         try:
             if tracked.activity.is_local:
                 retries.begin(tracked.activity.run_id)
-            result = await self.next.execute_activity(input)
+            result = await self._execute(input)
             outcome = "completed"
             return result
         except (asyncio.CancelledError, CancelledError) as error:
@@ -193,6 +194,15 @@ class _TrackingInbound(ActivityInboundInterceptor):
             raise failure from failure.__cause__
         finally:
             self._tracker.end(key, outcome)
+
+    async def _execute(self, input: ExecuteActivityInput) -> Any:
+        if not isinstance(input.executor, ThreadPool):
+            return await self.next.execute_activity(input)
+        try:
+            async with input.executor.free_thread():
+                return await self.next.execute_activity(input)
+        except PoolClosedError as error:
+            raise stopped(str(error), is_local=activity.info().is_local) from None
 
 
 class _Tracked:

@@ -59,6 +59,7 @@ class Parts:
     probe: ServerProbe
     credentials: CredentialWatcher
     checks: HealthChecks
+    threads: ThreadPool | None
     task_queue: str
 
 
@@ -216,6 +217,7 @@ class Assembly:
             ),
             credentials=credentials,
             checks=HealthChecks(workload.health_checks, resources, self.health),
+            threads=threads,
             task_queue=task_queue,
         )
 
@@ -264,7 +266,11 @@ class Assembly:
         threads = ThreadPool(size)
         # Never waited for: a thread that hangs is the watchdog's business.
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        self.metrics.watch_thread_pool(size=lambda: threads.size, in_use=lambda: threads.in_use)
+        self.metrics.watch_thread_pool(
+            size=lambda: threads.size,
+            in_use=lambda: threads.in_use,
+            waiting=lambda: threads.waiting,
+        )
         return threads
 
     async def _fatal(self, error: BaseException) -> None:

@@ -141,6 +141,8 @@ class WorkerProcess:
         self._tracker.local_retries.give_back()
         if pool := current_pool():
             pool.drain()
+        if parts.threads:
+            parts.threads.drain()
         deadlines = watch_deadlines(
             self.drain,
             self._settings.drain,

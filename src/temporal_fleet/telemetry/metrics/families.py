@@ -82,6 +82,11 @@ THREAD_POOL_SIZE = Family(
 THREAD_POOL_IN_USE = Family(
     "fleet_thread_pool_in_use", "gauge", "Threads of the thread pool that run an activity."
 )
+THREAD_POOL_WAITING = Family(
+    "fleet_thread_pool_waiting",
+    "gauge",
+    "Activities that this worker has accepted and that wait for a free thread.",
+)
 PROCESS_POOL_SIZE = Family(
     "fleet_process_pool_size", "gauge", "Processes for CPU-bound activities."
 )
@@ -138,6 +143,7 @@ WORKER_FAMILIES = (
     LOOP_BLOCKED,
     THREAD_POOL_SIZE,
     THREAD_POOL_IN_USE,
+    THREAD_POOL_WAITING,
     PROCESS_POOL_SIZE,
     PROCESS_POOL_IN_USE,
     PROCESS_POOL_WAITING,

@@ -99,9 +99,15 @@ class Metrics:
         """Expose what *seconds* returns at each scrape as the duration of the drain."""
         self._watched[f.DRAIN_DURATION] = seconds
 
-    def watch_thread_pool(self, *, size: Callable[[], int], in_use: Callable[[], int]) -> None:
-        """Expose the thread pool; both are called at each scrape."""
-        self._watched |= {f.THREAD_POOL_SIZE: size, f.THREAD_POOL_IN_USE: in_use}
+    def watch_thread_pool(
+        self, *, size: Callable[[], int], in_use: Callable[[], int], waiting: Callable[[], int]
+    ) -> None:
+        """Expose the thread pool; all are called at each scrape."""
+        self._watched |= {
+            f.THREAD_POOL_SIZE: size,
+            f.THREAD_POOL_IN_USE: in_use,
+            f.THREAD_POOL_WAITING: waiting,
+        }
 
     def watch_process_pool(
         self,

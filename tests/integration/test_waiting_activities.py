@@ -1,4 +1,4 @@
-"""Where CPU-bound work waits: on the server, not in a worker whose processes are busy."""
+"""Where work waits that a worker cannot begin: on the server, or as briefly as can be in the worker."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ pytestmark = pytest.mark.integration
 STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
 
-async def start_spins(
-    client: Client, workload: str, folder: Path, seconds: float, count: int
+ONE_THREAD = {"FLEET_CONCURRENCY_THREADS": "1"}
+
+
+async def start_activities(
+    client: Client, workload: str, function: str, folder: Path, seconds: float, count: int
 ) -> list[WorkflowHandle[Any, Any]]:
-    """Start workflows that each compute once."""
+    """Start workflows that each run an activity once."""
     return [
         await client.start_workflow(
             "RunActivity",
-            args=["spin", str(folder), seconds],
-            id=f"spin-{uuid.uuid4()}",
+            args=[function, str(folder), seconds],
+            id=f"{function}-{uuid.uuid4()}",
             task_queue=workload,
         )
         for _ in range(count)
@@ -49,12 +52,12 @@ async def spinning(folder: Path, processes: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def waiting(worker: RunningWorker, activities: int) -> None:
-    """Wait until the metrics tell that so many activities wait for a process."""
+async def waiting(worker: RunningWorker, pool: str, activities: int) -> None:
+    """Wait until the metrics tell that so many activities wait for a process, or a thread."""
     async with asyncio.timeout(20):
         while True:
             lines = (await worker.get("/metrics"))[1].splitlines()
-            found = [line for line in lines if line.startswith("fleet_process_pool_waiting{")]
+            found = [line for line in lines if line.startswith(f"fleet_{pool}_pool_waiting{{")]
             if found and float(found[0].split()[-1]) == activities:
                 return
 
@@ -65,7 +68,7 @@ async def test_backlog_of_a_computing_worker_stays_on_the_server(
     """A worker whose activities all compute accepts one for each process; one started later gets the next."""
     async with running_worker(address(client), "computing") as first:
         await first.logged("polling")
-        handles = await start_spins(client, "computing", tmp_path, 40, 4)
+        handles = await start_activities(client, "computing", "spin", tmp_path, 40, 4)
         await spinning(tmp_path, 1)
         states = [activity.state for activity in await pending(handles)]
         assert states.count(STARTED) == 1
@@ -76,15 +79,15 @@ async def test_backlog_of_a_computing_worker_stays_on_the_server(
             await handle.terminate()
 
 
-async def test_activity_that_waits_for_a_process_is_given_back_at_a_drain(
-    client: Client, tmp_path: Path
+@pytest.mark.parametrize(("function", "pool"), [("spin", "process"), ("nap_thread", "thread")])
+async def test_activity_that_waits_in_a_worker_is_given_back_at_a_drain(
+    client: Client, tmp_path: Path, function: str, pool: str
 ) -> None:
-    """What computes may finish; what waits is handed out again at once, and never begins here."""
-    async with running_worker(address(client)) as worker:
+    """What runs may finish; what waits for a process or thread is handed out again, and never begins here."""
+    async with running_worker(address(client), environment=ONE_THREAD) as worker:
         await worker.logged("polling")
-        handles = await start_spins(client, "sample", tmp_path, 3, 3)
-        await spinning(tmp_path, 1)
-        await waiting(worker, 2)
+        handles = await start_activities(client, "sample", function, tmp_path, 3, 3)
+        await waiting(worker, pool, 2)
         worker.signal()
         assert await worker.exit_code() == 0
 
@@ -95,3 +98,4 @@ async def test_activity_that_waits_for_a_process_is_given_back_at_a_drain(
     for activity in given_back:
         assert activity.last_failure.application_failure_info.type == "WorkerShutdown"
         assert activity.attempt == 2
+    assert len(list(tmp_path.iterdir())) == 1
