@@ -13,8 +13,14 @@ from running_worker import RunningWorker, address, running_worker
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
+from written_workload import WORKFLOWS, write_workload
 
 pytestmark = pytest.mark.integration
+
+ONLY_OUTSIDE_THE_SANDBOX = """
+if workflow.unsafe.in_sandbox():
+    raise ImportError("loads once")
+"""
 
 
 async def start(
@@ -321,6 +327,23 @@ async def test_wrong_settings_are_all_reported_at_once(client: Client) -> None:
 
     assert "FLEET_DRAIN_TIMEOUT_SECONDS" in worker.text, "no suggestion"
     assert "99999" in worker.text
+
+
+async def test_workflow_that_the_sandbox_cannot_import_ends_with_startup_code(
+    client: Client, tmp_path: Path
+) -> None:
+    """The one log line of a worker that ends with 3 names module, cause and cure, without a traceback."""
+    written = write_workload(tmp_path, "twice")
+    written.write("workflows.py", WORKFLOWS + ONLY_OUTSIDE_THE_SANDBOX)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    async with running_worker(address(client), "twice", environment) as worker:
+        assert await worker.exit_code() == 3
+
+    (line,) = [line for line in worker.log if line["level"] == "error"]
+    assert line["event"] == "worker could not start"
+    for words in ("'twice.workflows'", "ImportError: loads once", "Move what cannot be imported"):
+        assert words in line["error"], line
+    assert "Traceback" not in worker.text
 
 
 async def test_health_port_taken_is_named(client: Client) -> None:
