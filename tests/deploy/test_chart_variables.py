@@ -167,14 +167,55 @@ def test_connection_that_refers_to_a_variable_resolves_everywhere(chart: Chart) 
             ["a problem:", "hooks: the variable HTTPS_PROXY", "add it to hooks.env"],
         ),
         (with_orders(env={"URL": "$(URL)/path"}), ["the variable URL refers to $(URL)"]),
+        (_of_hooks(URL="$(HOST)", HOST=None), ["hooks: the variable URL refers to $(HOST)"]),
+        (with_orders(env={"URL": "$(HOST(IP)"}), ["the variable URL refers to $(HOST(IP)"]),
     ],
-    ids=["env", "settings", "Jobs", "itself"],
+    ids=["env", "settings", "Jobs", "itself", "null", "parenthesis"],
 )
 def test_reference_to_nothing_is_refused(chart: Chart, values: Values, words: list[str]) -> None:
     """A reference that Kubernetes would leave as it stands is refused, with what to add and where."""
     message = chart.refuse(values)
 
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            with_orders(
+                env={"A": "$(B)", "B": "x$(C)", "C": "$(A)", "D": "$(A)", "E": "$(F)", "F": "1"}
+            ),
+            "build 'blue': variables refer to each other in a circle, so they would be passed on as they "
+            "stand: A to $(B), B to $(C), C to $(A); ",
+        ),
+        (
+            with_orders(env={"A": "$(B)", "B": "$(A)", "X": "$(Y)$(Y)", "Y": "$(X)"}),
+            "stand: A to $(B), B to $(A), X to $(Y), Y to $(X); ",
+        ),
+        (
+            with_orders(
+                settings={"tracingOtlpEndpoint": "http://$(HOST)"},
+                env={"HOST": "$(FLEET_TRACING_OTLP_ENDPOINT)"},
+            ),
+            "stand: FLEET_TRACING_OTLP_ENDPOINT to $(HOST), HOST to $(FLEET_TRACING_OTLP_ENDPOINT); ",
+        ),
+        (
+            with_orders(
+                env={"A": "$(B)", "B": "$(A)"}, envFrom=[{"configMapRef": {"name": "node"}}]
+            ),
+            "stand: A to $(B), B to $(A); ",
+        ),
+        (_of_hooks(A="$(B)", B="$(A)"), "hooks: variables refer to each other in a circle, "),
+    ],
+    ids=["three", "two circles", "settings", "envFrom", "Jobs"],
+)
+def test_references_in_a_circle_are_refused(chart: Chart, values: Values, told: str) -> None:
+    """Variables that Kubernetes could not resolve in any order are named, and no others."""
+    message = chart.refuse(values)
+
+    assert told in message
+    assert "a problem:" in message
 
 
 @pytest.mark.parametrize(

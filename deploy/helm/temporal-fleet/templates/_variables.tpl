@@ -1,30 +1,12 @@
 {{/*
-Entries of `env` from a map of variables to texts, numbers, booleans or sources. Kubernetes resolves `$(NAME)` in a value
-only by what comes before it, so a variable comes after those that it refers to. Names are quoted, since YAML takes
-some of them, such as N, for a boolean. Argument: the map.
+Entries of `env` from a map of variables to texts, numbers, booleans or sources, in an order in which references resolve.
+Names are quoted, since YAML takes some of them, such as N, for a boolean. Argument: the map.
 */}}
 {{- define "temporal-fleet.env" -}}
 {{- $variables := . -}}
-{{- $references := dict -}}
-{{- $left := list -}}
-{{- range $name, $value := $variables -}}
-{{- if not (kindIs "invalid" $value) -}}
-{{- $left = append $left $name -}}
-{{- $_ := set $references $name (without (include "temporal-fleet.references" $value | fromJsonArray) $name) -}}
-{{- end -}}
-{{- end -}}
-{{- range until (len $left) -}}
-{{- /* The first that waits for none; where all of them wait for each other, the first. */ -}}
-{{- $next := first $left -}}
-{{- $found := false -}}
-{{- range $name := $left -}}
-{{- $waits := false -}}
-{{- range get $references $name }}{{ if has . $left }}{{ $waits = true }}{{ end }}{{ end -}}
-{{- if not (or $found $waits) }}{{ $next = $name }}{{ $found = true }}{{ end -}}
-{{- end -}}
-{{- $left = without $left $next -}}
-{{- $value := get $variables $next }}
-- name: {{ $next | quote }}
+{{- range $name := (include "temporal-fleet.ordered" . | fromJson).order }}
+{{- $value := get $variables $name }}
+- name: {{ $name | quote }}
 {{- if kindIs "map" $value }}
   {{- toYaml $value | nindent 2 }}
 {{- else }}
@@ -34,12 +16,40 @@ some of them, such as N, for a boolean. Argument: the map.
 {{- end -}}
 
 {{/*
+Names of the variables that have a value, as JSON. Kubernetes resolves `$(NAME)` in a value only by what comes before it,
+so a variable comes after those that it refers to. Returns order, and left: those that refer to each other in a circle or
+to such a circle. Argument: the map of variables.
+*/}}
+{{- define "temporal-fleet.ordered" -}}
+{{- $waiting := dict -}}
+{{- range $name, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $waiting $name (without (include "temporal-fleet.references" $value | fromJsonArray | uniq) $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $order := list -}}
+{{- range until (len $waiting) -}}
+{{- $next := "" -}}
+{{- range $name, $wanted := $waiting -}}
+{{- $free := not $next -}}
+{{- range $wanted }}{{ if hasKey $waiting . }}{{ $free = false }}{{ end }}{{ end -}}
+{{- if $free }}{{ $next = $name }}{{ end -}}
+{{- end -}}
+{{- if $next -}}
+{{- $order = append $order $next -}}
+{{- $_ := unset $waiting $next -}}
+{{- end -}}
+{{- end -}}
+{{- dict "order" $order "left" $waiting | toJson -}}
+{{- end -}}
+
+{{/*
 Names of the variables that a value refers to as `$(NAME)`, as a JSON list; `$$(NAME)` is text. Argument: the value.
 */}}
 {{- define "temporal-fleet.references" -}}
 {{- $names := list -}}
 {{- if kindIs "string" . -}}
-{{- range regexFindAll "\\$\\$|\\$\\([^()]+\\)" . -1 -}}
+{{- range regexFindAll "\\$\\$|\\$\\([^)]+\\)" . -1 -}}
 {{- if hasPrefix "$(" . }}{{ $names = append $names (trimPrefix "$(" . | trimSuffix ")") }}{{ end -}}
 {{- end -}}
 {{- end -}}
@@ -47,20 +57,36 @@ Names of the variables that a value refers to as `$(NAME)`, as a JSON list; `$$(
 {{- end -}}
 
 {{/*
-Refuses references to variables that are not there, which Kubernetes would leave as they stand. What an envFrom brings
-is not known here. Argument: a dict of fleet, at, place (the values that the map comes from), env (the map), others
-(maps of variables that come before all of it), and envFrom.
+Refuses references that Kubernetes would leave as they stand: to variables that are not there, and in a circle. What an
+envFrom brings is not known here. Argument: a dict of fleet, at, place (the values that the map comes from), env (the
+map), others (maps of variables that come before all of it), and envFrom.
 */}}
 {{- define "temporal-fleet.check-references" -}}
 {{- $before := dict -}}
 {{- range .others }}{{ $before = merge $before . }}{{ end -}}
 {{- range $name, $value := .env -}}
 {{- range $wanted := include "temporal-fleet.references" $value | fromJsonArray -}}
-{{- $there := or (hasKey $before $wanted) (and (ne $wanted $name) (hasKey $.env $wanted)) (hasPrefix "KUBERNETES_" $wanted) -}}
+{{- $set := not (kindIs "invalid" (index $.env $wanted)) -}}
+{{- $there := or (hasKey $before $wanted) (and (ne $wanted $name) $set) (hasPrefix "KUBERNETES_" $wanted) -}}
 {{- if not (or $there $.envFrom) -}}
 {{- include "temporal-fleet.problem" (list $.fleet (printf "%s: the variable %s refers to $(%s), which is not set there, so it would be passed on as it stands; add it to %s, such as %s: {valueFrom: {fieldRef: {fieldPath: status.hostIP}}}, or write $$(%s) if this is not a reference" $.at $name $wanted $.place $wanted $wanted)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- $left := (include "temporal-fleet.ordered" .env | fromJson).left -}}
+{{- range until (len $left) -}}
+{{- range $name, $_ := $left -}}
+{{- $needed := false -}}
+{{- range $wanted := $left }}{{ if has $name $wanted }}{{ $needed = true }}{{ end }}{{ end -}}
+{{- if not $needed }}{{ $_ := unset $left $name }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $circle := list -}}
+{{- range $name, $wanted := $left -}}
+{{- range $wanted }}{{ if hasKey $left . }}{{ $circle = append $circle (printf "%s to $(%s)" $name .) }}{{ end }}{{ end -}}
+{{- end -}}
+{{- with $circle -}}
+{{- include "temporal-fleet.problem" (list $.fleet (printf "%s: variables refer to each other in a circle, so they would be passed on as they stand: %s; give one of them a value that refers to none of the others" $.at (join ", " .))) -}}
 {{- end -}}
 {{- end -}}
 
