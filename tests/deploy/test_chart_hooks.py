@@ -239,22 +239,32 @@ def test_hooks_can_be_switched_off(chart: Chart, hooks: Values, jobs: set[str]) 
 
 def test_what_a_rollout_may_do_is_written_down(chart: Chart) -> None:
     """Who changes the routing, and what is allowed, is for `fleet rollout` to read."""
-    rollout = {"mode": "manual", "allowRampDown": True, "allowMissingTaskQueues": True}
+    allowed = {"allowMissingTaskQueues": True, "allowSharedTaskQueues": True}
+    rollout = {"mode": "manual", "allowRampDown": True, **allowed}
     queue: dict[str, Any] = {**SMALL["queues"]["orders"], "rollout": rollout}
     written = json.loads(_routing(chart.render({**SMALL, "queues": {"orders": queue}})))
 
     assert written["queues"]["orders"]["rollout"] == rollout
 
 
-@pytest.mark.parametrize("allowed", [False, True])
-def test_missing_task_queues_are_allowed_only_when_asked(chart: Chart, allowed: bool) -> None:
-    """A build that lacks a task queue gets new work only where the values allow it."""
-    defaults = {"rollout": {"allowMissingTaskQueues": True}} if allowed else {}
-    values = {**SMALL, "queueDefaults": {**SMALL.get("queueDefaults", {}), **defaults}}
+@pytest.mark.parametrize(
+    ("rollout", "accepted"),
+    [
+        ({}, set()),
+        ({"allowMissingTaskQueues": True}, {Risk.MISSING_TASK_QUEUES}),
+        ({"allowSharedTaskQueues": True}, {Risk.SHARED_TASK_QUEUES}),
+    ],
+    ids=["nothing", "missing", "shared"],
+)
+def test_risks_to_task_queues_are_accepted_only_when_asked(
+    chart: Chart, rollout: Values, accepted: set[Risk]
+) -> None:
+    """New work goes where a task queue is missing or shared only if the values allow just that."""
+    values = {**SMALL, "queueDefaults": {**SMALL.get("queueDefaults", {}), "rollout": rollout}}
 
     (desired,) = parse_routing(_routing(chart.render(values)), "the ConfigMap").values()
 
-    assert (Risk.MISSING_TASK_QUEUES in desired.accepted) is allowed
+    assert desired.accepted == accepted
 
 
 def test_idle_builds_scale_lower(fleet: Objects) -> None:

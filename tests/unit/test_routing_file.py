@@ -33,6 +33,7 @@ FILE = {
                 "mode": "manual",
                 "allowRampDown": True,
                 "allowMissingTaskQueues": True,
+                "allowSharedTaskQueues": True,
             },
         }
     },
@@ -45,7 +46,7 @@ ORDERS = DesiredDeployment(
     routing=Routing("1.4.0-abc", "1.5.0-def", 10),
     mode=RolloutMode.MANUAL,
     allow_ramp_down=True,
-    accepted=frozenset({Risk.MISSING_TASK_QUEUES}),
+    accepted=frozenset({Risk.MISSING_TASK_QUEUES, Risk.SHARED_TASK_QUEUES}),
 )
 
 

@@ -56,6 +56,15 @@ class _Rollout(_Part):
     mode: RolloutMode = RolloutMode.ALL_AT_ONCE
     allow_ramp_down: bool = False
     allow_missing_task_queues: bool = False
+    allow_shared_task_queues: bool = False
+
+    @property
+    def accepted(self) -> frozenset[Risk]:
+        risks = {
+            Risk.MISSING_TASK_QUEUES: self.allow_missing_task_queues,
+            Risk.SHARED_TASK_QUEUES: self.allow_shared_task_queues,
+        }
+        return frozenset(risk for risk, allowed in risks.items() if allowed)
 
 
 class _Temporal(_Part):
@@ -273,9 +282,7 @@ def _desired(key: str, queue: _Queue, temporal: _Temporal | None) -> DesiredDepl
         routing=Routing(builds[_current_key(queue)], ramping, queue.routing.percentage),
         mode=queue.rollout.mode,
         allow_ramp_down=queue.rollout.allow_ramp_down,
-        accepted=frozenset(
-            {Risk.MISSING_TASK_QUEUES} if queue.rollout.allow_missing_task_queues else ()
-        ),
+        accepted=queue.rollout.accepted,
         task_queue=queue.task_queue or None,
         place=_place(key, queue, temporal),
     )

@@ -115,6 +115,6 @@ def _check_shared(observed: ObservedDeployment) -> list[str]:
         f"task queue {', '.join(map(repr, names))}: the one whose routing was changed last gets all new "
         f"runs there, so '{observed.deployment}' would take them from it without a word. Stop its workers "
         "or give one of the two a task queue of its own; to take over from it, pass "
-        "--allow-shared-task-queues"
+        "--allow-shared-task-queues (rollout.allowSharedTaskQueues: true in values or a routing file)"
         for other, names in sorted(observed.sharing.items())
     ]

@@ -19,7 +19,7 @@ whether to leave out builds that may have no workers.
   "workload" $queue.workload
   "builds" $builds
   "routing" (dict "current" $queue.current "ramping" $queue.ramping "percentage" $queue.percentage)
-  "rollout" (pick $queue.values.rollout "mode" "allowRampDown" "allowMissingTaskQueues")
+  "rollout" (pick $queue.values.rollout "mode" "allowRampDown" "allowMissingTaskQueues" "allowSharedTaskQueues")
 -}}
 {{- with $queue.values.taskQueue }}{{ $_ := set $entry "taskQueue" . }}{{ end -}}
 {{- $_ := set $queues $queue.key $entry -}}

@@ -171,7 +171,7 @@ one name, and so their builds by one build ID. Argument: a dict of fleet and que
 {{- $shown = append $shown (dict
   "builds" (toJson $builds)
   "routing" (toJson (dict "current" .current "ramping" .ramping "percentage" .percentage))
-  "rollout" (toJson (pick .values.rollout "mode" "allowRampDown" "allowMissingTaskQueues"))
+  "rollout" (toJson (pick .values.rollout "mode" "allowRampDown" "allowMissingTaskQueues" "allowSharedTaskQueues"))
 ) -}}
 {{- end -}}
 {{- range $part := list "builds" "routing" "rollout" -}}
