@@ -129,3 +129,15 @@ in messages) and env (the map).
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/*
+Where a variable of the connection belongs that may hold a secret, or nothing for any other variable.
+Argument: the name of the variable.
+*/}}
+{{- define "temporal-fleet.place-of-credential" -}}
+{{- if hasPrefix "TEMPORAL_API_KEY" . -}}
+workers and Jobs read the API key from a mounted Secret, and anybody would read it here; name that Secret in temporal.apiKey.secretName
+{{- else if hasPrefix "TEMPORAL_TLS" . -}}
+encryption is the same for workers and Jobs; use the keys of temporal.tls
+{{- end -}}
+{{- end -}}
