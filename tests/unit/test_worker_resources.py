@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from temporal_fleet.errors import SettingsError
 from temporal_fleet.settings import Settings
-from temporal_fleet.settings.model import ConnectionSettings
+from temporal_fleet.settings.connection import ConnectionSettings
 from temporal_fleet.worker.resources import may_pass, open_resources
 from temporal_fleet.workload import ResourceContext, Workload
 

@@ -5,10 +5,10 @@ container's limits, and reports every problem at once.
 """
 
 from temporal_fleet.settings.codec import CodecSettings
+from temporal_fleet.settings.connection import ConnectionSettings
 from temporal_fleet.settings.loading import LoadedSettings, load_model, load_settings
 from temporal_fleet.settings.model import (
     ConcurrencySettings,
-    ConnectionSettings,
     DeploymentSettings,
     DrainSettings,
     EventLoopSettings,

@@ -20,6 +20,11 @@ BROKEN_RULES = "broken_rules"
 """The pydantic error type under which broken rules arrive; its context holds them under
 ``rules``."""
 
+ZERO = timedelta(0)
+
+PositiveDuration = Annotated[timedelta, Field(gt=ZERO)]
+"""A duration that is longer than nothing."""
+
 _REFERENCE = re.compile(r"<([a-z_]+\.[a-z_]+)>")
 
 
@@ -56,6 +61,23 @@ def raise_broken_rules(rules: list[BrokenRule]) -> None:
 def seconds(duration: timedelta) -> str:
     """Write a duration as the number of seconds an operator would type: ``30`` or ``0.25``."""
     return str(duration.total_seconds()).removesuffix(".0")
+
+
+def exceeds(path: str, value: timedelta, other: str, limit: timedelta) -> BrokenRule:
+    """Return the rule that a duration breaks which is longer than another one of its group.
+
+    Args:
+        path: The setting that is too long, such as ``drain.warning``.
+        value: How long it is.
+        other: Name of the field that contains it.
+        limit: How long that one is.
+    """
+    other_path = f"<{path.partition('.')[0]}.{other}>"
+    return BrokenRule(
+        path,
+        f"{seconds(value)} is more than {other_path}, which is {seconds(limit)}",
+        f"Lower it, or raise {other_path}.",
+    )
 
 
 def _check_name(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from temporal_fleet.errors import FleetError
-from temporal_fleet.settings.model import ConnectionSettings
+from temporal_fleet.settings.connection import ConnectionSettings
 from temporal_fleet.workload import ResourceContext, Workload
 
 log = structlog.get_logger(__name__)
