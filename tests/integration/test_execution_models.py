@@ -18,7 +18,6 @@ from typing import Any
 import cpu_sample
 import psutil
 import pytest
-import structlog
 from temporalio import activity
 from temporalio.client import ActivityFailureError, ActivityHandle, Client
 from temporalio.common import RetryPolicy
@@ -27,6 +26,7 @@ from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from temporal_fleet.execution import ProcessPool, ThreadPool, running_process_pool
+from temporal_fleet.log_context import activity_ids
 from temporal_fleet.payloads import data_converter
 from temporal_fleet.testing import dev_server
 from temporal_fleet.worker.activity_tracking import ActivityTracker, Outcome
@@ -105,14 +105,14 @@ def shield_thread(folder: str) -> str:
 async def context_async() -> dict[str, Any]:
     """Count in the SDK's metrics and return the log context."""
     activity.metric_meter().create_counter("steps_taken").add(1, {"model": "async"})
-    return structlog.contextvars.get_contextvars()
+    return dict(activity_ids.get())
 
 
 @activity.defn
 def context_thread() -> dict[str, Any]:
     """Count in the SDK's metrics and return the log context."""
     activity.metric_meter().create_counter("steps_taken").add(1, {"model": "thread"})
-    return structlog.contextvars.get_contextvars()
+    return dict(activity_ids.get())
 
 
 @activity.defn

@@ -176,6 +176,21 @@ async def test_replayed_workflow_logs_each_line_once_with_its_context(address: s
     assert refused["exception"].rstrip().endswith("ActivityError: Activity task failed")
 
 
+async def test_other_loggers_of_a_workflow_do_not_repeat_their_lines_and_carry_its_ids(
+    address: str,
+) -> None:
+    """In a workflow, logging and structlog give the same line once, with the IDs of the workflow."""
+    run = await run_worker(address)
+
+    (began,) = run.about("delivery began")
+    for line in [*run.about("said by logging"), *run.about("said by structlog")]:
+        assert line["logger"] == "parcels"
+        assert (line["attempt"], line["extra_attempt"]) == (1, "mine")
+        for name in ("workflow_id", "workflow_run_id", "workflow_type", "task_queue"):
+            assert line[name] == began[name]
+    assert len(run.about("said by logging")) == len(run.about("said by structlog")) == 1
+
+
 async def test_core_logs_are_lines_of_ours(address: str) -> None:
     """What the SDK's Rust core logs has the same form, with its fields apart."""
     run = await run_worker(address, FLEET_LOG_CORE_LEVEL="DEBUG", FLEET_LOG_LEVEL="DEBUG")

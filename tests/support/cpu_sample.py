@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 from typing_extensions import override
 
 from temporal_fleet import cpu_bound
+from temporal_fleet.log_context import activity_ids
 
 
 class Batch(BaseModel):
@@ -203,7 +204,7 @@ def survive(number: int) -> str:
 @cpu_bound
 def read_log_context() -> dict[str, Any]:
     """Return the log context that this process sees."""
-    return structlog.contextvars.get_contextvars()
+    return {**structlog.contextvars.get_contextvars(), **activity_ids.get()}
 
 
 @cpu_bound

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    import structlog
 
 
 @activity.defn
@@ -32,6 +36,8 @@ class Delivery:
     async def run(self, parcels: int) -> str:
         """Ship parcels one after the other, then survive a failure."""
         workflow.logger.info("delivery began")
+        logging.getLogger("parcels").info("said by logging", extra={"attempt": "mine"})
+        structlog.get_logger("parcels").info("said by structlog", attempt="mine")
         for parcel in range(parcels):
             await workflow.execute_activity(
                 ship, parcel, start_to_close_timeout=timedelta(seconds=10)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
@@ -18,6 +17,7 @@ from typing_extensions import override
 
 from temporal_fleet import cpu_bound
 from temporal_fleet.execution import ThreadPool
+from temporal_fleet.log_context import activity_ids
 from temporal_fleet.worker.activity_tracking import ActivityTracker, Outcome
 
 
@@ -136,7 +136,7 @@ async def test_running_activity_is_described() -> None:
 
     running, line = seen
     assert (running.activity_type, running.activity_id, running.attempt) == ("nap", "17", 3)
-    assert (running.workflow_id, running.run_id) == ("test", "test-run")
+    assert (running.workflow_id, running.workflow_run_id) == ("test", "test-run")
     assert running.model == "async"
     assert line.startswith("nap (ID 17, workflow test, attempt 3, async, running for 0.")
 
@@ -161,7 +161,7 @@ async def test_log_context_is_bound_during_the_activity() -> None:
     """Log lines of an activity carry its IDs; outside of it nothing is bound."""
 
     async def read() -> dict[str, Any]:
-        return structlog.contextvars.get_contextvars()
+        return dict(activity_ids.get())
 
     task = asyncio.create_task(run_tracked(ActivityTracker(), read))
 
@@ -169,11 +169,11 @@ async def test_log_context_is_bound_during_the_activity() -> None:
         "activity_type": "nap",
         "activity_id": "17",
         "workflow_id": "test",
-        "run_id": "test-run",
+        "workflow_run_id": "test-run",
         "workflow_type": "test",
         "attempt": 3,
     }
-    assert structlog.contextvars.get_contextvars() == {}
+    assert activity_ids.get() == {}
 
 
 async def test_cancel_all_cancels_tasks_without_the_sdks_record() -> None:

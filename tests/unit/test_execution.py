@@ -39,6 +39,7 @@ from temporal_fleet.execution import (
     current_pool,
     running_process_pool,
 )
+from temporal_fleet.log_context import activity_ids
 
 
 @pytest.fixture
@@ -562,11 +563,11 @@ async def test_signals_to_the_group_do_not_end_children(pool: ProcessPool, numbe
 
 
 async def test_log_context_reaches_the_child(pool: ProcessPool) -> None:
-    """Log lines of the child can carry what is bound here, except what cannot be pickled."""
-    with structlog.contextvars.bound_contextvars(
-        workflow_id="w-1", attempt=2, lock=threading.Lock()
-    ):
-        assert await cpu_sample.read_log_context() == {"workflow_id": "w-1", "attempt": 2}
+    """Log lines of the child carry the IDs and what is bound here, except what cannot be pickled."""
+    token = activity_ids.set({"workflow_id": "w-1"})
+    with structlog.contextvars.bound_contextvars(order=2, lock=threading.Lock()):
+        assert await cpu_sample.read_log_context() == {"workflow_id": "w-1", "order": 2}
+    activity_ids.reset(token)
 
     assert await cpu_sample.read_log_context() == {}
 

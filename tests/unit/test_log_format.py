@@ -16,43 +16,12 @@ from uuid import UUID
 
 import pytest
 import structlog
+from logging_process import PROLOGUE, lines_of, stderr_of
 from typing_extensions import override
 
-from temporal_fleet.telemetry.logs import LineHandler, render_json
-
-PROLOGUE = """
-import logging, sys, warnings
-import structlog
-from temporal_fleet.telemetry.logs import configure_logging
-from temporal_fleet.settings import LogSettings
-
-configure_logging(
-    LogSettings(format={format!r}, level={level!r}),
-    workload="orders", deployment="orders-eu", build_id={build_id!r},
-)
-log = structlog.get_logger("fleet.x")
-std = logging.getLogger("lib.y")
-"""
-
-
-def stderr_of(
-    code: str, *, format: str = "json", level: str = "INFO", build_id: str | None = "b1"
-) -> str:
-    """Run *code* in a process with configured logging; return what it wrote to standard error."""
-    prologue = PROLOGUE.format(format=format, level=level, build_id=build_id)
-    done = subprocess.run(
-        [sys.executable, "-c", prologue + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == ""
-    return done.stderr
-
-
-def lines_of(code: str, **options: Any) -> list[dict[str, Any]]:
-    """Run *code* as `stderr_of` does; return the JSON lines it wrote."""
-    return [json.loads(line) for line in stderr_of(code, **options).splitlines()]
+from temporal_fleet.log_context import activity_ids
+from temporal_fleet.telemetry.line_formats import render_json
+from temporal_fleet.telemetry.logs import LineHandler
 
 
 class Pipe:
@@ -269,10 +238,26 @@ def test_temporal_context_is_flattened(pipe: Pipe) -> None:
 def test_bound_context_is_merged_below_the_records_own(pipe: Pipe) -> None:
     """What a line says itself wins over what was bound around it."""
     with structlog.contextvars.bound_contextvars(attempt=1, order="o-1"):
-        pipe.log("x", temporal_activity={"attempt": 2})
+        pipe.log("x", order="o-2")
     (line,) = pipe.read()
 
-    assert (line["attempt"], line["order"]) == (2, "o-1")
+    assert (line["attempt"], line["order"]) == (1, "o-2")
+
+
+def test_ids_of_the_activity_are_never_replaced(pipe: Pipe) -> None:
+    """What a workload binds, clears or adds stands beside the IDs of its activity."""
+    token = activity_ids.set({"workflow_id": "o-1", "attempt": 1})
+    with structlog.contextvars.bound_contextvars(attempt=9):
+        pipe.log("x", workflow_id="o-2")
+        structlog.contextvars.clear_contextvars()
+        pipe.log("y", temporal_activity={"attempt": 1, "workflow_run_id": "r1"}, workflow_run_id=2)
+    activity_ids.reset(token)
+    first, second = pipe.read()
+
+    assert (first["workflow_id"], first["extra_workflow_id"]) == ("o-1", "o-2")
+    assert (first["attempt"], first["extra_attempt"]) == (1, 9)
+    assert (second["workflow_id"], second["attempt"]) == ("o-1", 1)
+    assert (second["workflow_run_id"], second["extra_workflow_run_id"]) == ("r1", 2)
 
 
 def test_arguments_that_do_not_fit_are_shown(pipe: Pipe) -> None:

@@ -42,6 +42,8 @@ class Setup(TypedDict):
     """Pickle of a callable without arguments to call first; None for none."""
     warm_imports: Sequence[str]
     """Modules to import before the child is ready."""
+    after_imports: bytes | None
+    """Pickle of a callable without arguments to call after the imports; None for none."""
 
 
 class Call(TypedDict):
@@ -54,8 +56,10 @@ class Call(TypedDict):
     """Qualified name of the function in its module."""
     arguments: bytes
     """Pickle of positional and keyword arguments, as a pair."""
+    log_ids: Mapping[str, str | int]
+    """IDs of the activity that calls."""
     log_context: Mapping[str, Any]
-    """Fields of the caller's log context."""
+    """Fields that the caller bound to its log lines."""
     activity: bytes | None
     """Pickle of the ``activity.Info`` of the activity that calls; None when none does."""
     worker_shutdown: bool
@@ -166,6 +170,9 @@ def _prepare(setup: Setup) -> Answer:
         for module in setup["warm_imports"]:
             doing = f"import {module!r}"
             importlib.import_module(module)
+        doing = "initialise"
+        if setup["after_imports"] is not None:
+            pickle.loads(setup["after_imports"])()  # noqa: S301 - from our own parent
     except BaseException as error:  # noqa: BLE001 - even sys.exit() in a module is the parent's to report
         return _failure("failed", error, message=f"cannot {doing}")
     return {"kind": "ready", "seconds": time.monotonic() - began}
@@ -177,7 +184,7 @@ def _answer(call: Call, line: Line) -> Answer:
         function = _find(call["module"], call["name"])
         doing = "unpickle its arguments"
         args, kwargs = pickle.loads(call["arguments"])  # noqa: S301 - from our own parent
-        log_context = _log_context(call["log_context"])
+        log_context = _log_context(call["log_ids"], call["log_context"])
         attempt = _activity_context(call, line)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is the parent's to report
         return _failure("impossible", error, message=f"cannot {doing}")
@@ -199,12 +206,17 @@ def _find(module: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def _log_context(fields: Mapping[str, Any]) -> AbstractContextManager[None]:
-    if not fields:
+def _log_context(
+    ids: Mapping[str, str | int], bound: Mapping[str, Any]
+) -> AbstractContextManager[None]:
+    from temporal_fleet.log_context import activity_ids
+
+    activity_ids.set(ids)
+    if not bound:
         return contextlib.nullcontext()
     from structlog.contextvars import bound_contextvars
 
-    return bound_contextvars(**fields)
+    return bound_contextvars(**bound)
 
 
 def _activity_context(call: Call, line: Line) -> AbstractContextManager[None]:

@@ -122,6 +122,7 @@ async def running_process_pool(
     warm_imports: Sequence[str] = (),
     *,
     initializer: Callable[[], None] | None = None,
+    after_imports: Callable[[], None] | None = None,
     start_timeout: timedelta = START_TIMEOUT,
     stop_grace: timedelta = STOP_GRACE,
 ) -> AsyncIterator[ProcessPool]:
@@ -131,6 +132,7 @@ async def running_process_pool(
         size: Number of child processes.
         warm_imports: Modules that every child imports before the pool counts as started.
         initializer: Called first in every child; must be picklable. None = nothing.
+        after_imports: Called in every child after its imports; must be picklable. None = nothing.
         start_timeout: Longest time until all children are warm.
         stop_grace: How long a function that asks whether to stop may go on once it has to.
 
@@ -142,7 +144,11 @@ async def running_process_pool(
         FleetError: The children took longer than *start_timeout*.
     """
     pool = ProcessPool(
-        size, warm_imports=warm_imports, initializer=initializer, stop_grace=stop_grace
+        size,
+        warm_imports=warm_imports,
+        initializer=initializer,
+        after_imports=after_imports,
+        stop_grace=stop_grace,
     )
     try:
         await pool.start(start_timeout)

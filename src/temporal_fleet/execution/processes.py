@@ -22,6 +22,7 @@ from temporalio.exceptions import ApplicationError
 from temporal_fleet.errors import FleetError, WorkloadImportError
 from temporal_fleet.execution.child import Answer, Call, Setup
 from temporal_fleet.execution.child_process import ChildProcess, ProcessDiedError
+from temporal_fleet.log_context import activity_ids
 
 START_TIMEOUT = timedelta(seconds=60)
 """Longest time until every child is warm. Importing takes about a second; a loaded node may need
@@ -78,6 +79,7 @@ class ProcessPool:
         *,
         warm_imports: Sequence[str] = (),
         initializer: Callable[[], None] | None = None,
+        after_imports: Callable[[], None] | None = None,
         stop_grace: timedelta = STOP_GRACE,
     ) -> None:
         """Prepare a pool; :meth:`start` starts it.
@@ -87,12 +89,14 @@ class ProcessPool:
             warm_imports: Modules that every child imports before it counts as started.
             initializer: Called first in every child, for example to configure logging; must be
                 picklable. None = nothing.
+            after_imports: Called in every child after its imports; must be picklable. None = nothing.
             stop_grace: How long a function that asks whether to stop may go on once it has to.
         """
         self._size = size
         self._stop_grace = stop_grace
         self._warm_imports = list(warm_imports)
         self._initializer = None if initializer is None else pickle.dumps(initializer)
+        self._after_imports = None if after_imports is None else pickle.dumps(after_imports)
         self._children: set[ChildProcess] = set()
         self._busy: set[ChildProcess] = set()
         # The child used last is used next: its caches are warm, and rarely used ones may be swapped
@@ -308,6 +312,7 @@ class ProcessPool:
             "import_path": sys.path,
             "initializer": self._initializer,
             "warm_imports": self._warm_imports,
+            "after_imports": self._after_imports,
         }
         child = await ChildProcess.launch()
         self._children.add(child)
@@ -391,6 +396,7 @@ def _call(module: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         "module": module,
         "name": name,
         "arguments": arguments,
+        "log_ids": activity_ids.get(),
         "log_context": fields,
         "activity": None,
         "worker_shutdown": False,

@@ -8,7 +8,7 @@ switch off the checks of ``time``, ``random`` and ``datetime`` without a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,9 @@ PASSED_THROUGH = (
 """Modules that are passed through for every workload, with everything below them."""
 
 
-def sandbox_runner(workload: Workload[Any, Any]) -> WorkflowRunner:
+def sandbox_runner(
+    workload: Workload[Any, Any], *, after_import: Callable[[str], None] = lambda _module: None
+) -> WorkflowRunner:
     """Return the runner for a workload's workflows, with every determinism check on.
 
     Preparing a workflow raises WorkloadError when its module cannot be imported in the sandbox, or
@@ -45,8 +47,17 @@ def sandbox_runner(workload: Workload[Any, Any]) -> WorkflowRunner:
     static check). The error carries the problems of all the workload's workflows. The SDK's
     ``Worker`` wraps it; :func:`workload_error_of` takes it out again. A module that is slow to
     import is named in the log, once.
+
+    Args:
+        workload: Whose workflows they are.
+        after_import: Called with the name of a workflow's module whenever the sandbox has imported it, which
+            it does for every run; by default nothing happens then.
     """
-    return _GuardedRunner(restrictions=_restrictions(workload), workflows=tuple(workload.workflows))
+    return _GuardedRunner(
+        restrictions=_restrictions(workload),
+        workflows=tuple(workload.workflows),
+        after_import=after_import,
+    )
 
 
 def workload_error_of(error: BaseException) -> WorkloadError | None:
@@ -93,6 +104,7 @@ def _restrictions(workload: Workload[Any, Any]) -> SandboxRestrictions:
 @dataclass(frozen=True)
 class _GuardedRunner(SandboxedWorkflowRunner):
     workflows: tuple[type, ...] = ()
+    after_import: Callable[[str], None] = lambda _module: None
     _told_slow: set[str] = field(default_factory=set)
 
     @override
@@ -108,6 +120,7 @@ class _GuardedRunner(SandboxedWorkflowRunner):
         costs = ImportCosts(module)
         with costs.watched():
             super().prepare_workflow(defn)
+        self.after_import(module)
         if costs.duration <= SLOW_IMPORT or module in self._told_slow:
             return
         self._told_slow.add(module)
@@ -146,6 +159,7 @@ class _GuardedRunner(SandboxedWorkflowRunner):
     @override
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance = super().create_instance(det)
+        self.after_import(det.defn.cls.__module__)
         workflow = det.defn.cls
         # The SDK keeps what it imported inside the sandbox under this name. The same class as
         # outside means that the module was not imported anew, so its imports are the unrestricted

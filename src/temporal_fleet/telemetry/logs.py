@@ -8,14 +8,15 @@ a log collector that hangs must not stop workflows.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -30,8 +31,10 @@ if "structlog" not in sys.modules and "rich" not in sys.modules:
         del sys.modules["rich"]
 import structlog
 import structlog.contextvars
-import structlog.dev
 import structlog.processors
+
+from temporal_fleet.log_context import activity_ids
+from temporal_fleet.telemetry.line_formats import ConsoleFormat, Fields, printable, render_json
 
 if TYPE_CHECKING:
     from temporal_fleet.settings import LogSettings
@@ -48,14 +51,13 @@ _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {
     *("message", "asctime", "taskName"),
     *("temporal_workflow", "temporal_activity", "temporal_log"),
 }
-_HEAD = frozenset({"timestamp", "level", "event", "logger"})
 _LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info"}
 
 _TRACEBACKS = logging.Formatter()
 _add_stack = structlog.processors.StackInfoRenderer(additional_ignores=[__name__])
 _add_exception = structlog.processors.format_exc_info
 
-Fields = MutableMapping[str, Any]
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def configure_logging(
@@ -66,8 +68,8 @@ def configure_logging(
     Call it once, early; a second call replaces the first. Calls of ``structlog.get_logger(name)``
     and of
     ``logging.getLogger(name)`` both end here, with the variables bound by ``structlog.contextvars``
-    and, in workflows and activities, the SDK's context as fields. It also takes Python's warnings
-    and makes the SDK's loggers leave their context out of the message.
+    and the IDs of the workflow or activity that runs. In a replay workflows do not repeat their lines.
+    It also takes Python's warnings and makes the SDK's loggers leave their context out of the message.
 
     Args:
         settings: Format and levels.
@@ -75,30 +77,55 @@ def configure_logging(
         deployment: Name of the Worker Deployment, on every line.
         build_id: Build ID, on every line; None = :data:`UNVERSIONED`.
     """
-    from temporalio import activity, workflow
-
+    global _in_force  # noqa: PLW0603 - there is one log per process
     is_json = settings.format == "json" or (settings.format == "auto" and not os.isatty(_STDERR))
     constants = {
         "workload": workload,
         "deployment": deployment,
         "build_id": build_id or UNVERSIONED,
     }
-    render = render_json if is_json else _ConsoleFormat(colors=_wants_colors())
+    render = render_json if is_json else ConsoleFormat(colors=_wants_colors())
     handler = LineHandler(_STDERR, render, constants)
-    level = getattr(logging, settings.level)
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.captureWarnings(True)
-    # On DEBUG the SDK logs whole activations, payloads and all: nobody wants customers' data in
-    # logs.
-    logging.getLogger("temporalio.worker").setLevel(max(level, logging.INFO))
-    workflow.logger.workflow_info_on_message = False
-    activity.logger.activity_info_on_message = False
-    structlog.configure(
-        processors=[handler.render_event],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *names: _LineLogger(names[0] if names else "root", handler),
-        cache_logger_on_first_use=True,
-    )
+    logging.basicConfig(handlers=[handler], force=True)
+    _in_force = Configuration(handler, getattr(logging, settings.level))
+    _in_force.apply()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How a process logs."""
+
+    handler: LineHandler
+    """Writes every line."""
+    level: int
+    """Least important level that is logged."""
+
+    def apply(self) -> None:
+        """Send what structlog and the SDK log to the handler; the root logger has it already."""
+        from temporalio import activity, workflow
+
+        logging.getLogger().setLevel(self.level)
+        logging.captureWarnings(True)
+        # On DEBUG the SDK logs whole activations, payloads and all: nobody wants customers' data in
+        # logs.
+        logging.getLogger("temporalio.worker").setLevel(max(self.level, logging.INFO))
+        workflow.logger.workflow_info_on_message = False
+        activity.logger.activity_info_on_message = False
+        structlog.configure(
+            processors=[self.handler.render_event],
+            wrapper_class=structlog.make_filtering_bound_logger(self.level),
+            context_class=dict,
+            logger_factory=lambda *names: _LineLogger(names[0] if names else "root", self.handler),
+            cache_logger_on_first_use=True,
+        )
+
+
+_in_force: Configuration | None = None
+
+
+def configuration() -> Configuration | None:
+    """Return what :func:`configure_logging` set up; None when it was not called in this process."""
+    return _in_force
 
 
 _trace_source: Callable[[], Mapping[str, str]] = dict
@@ -117,12 +144,20 @@ class LineHandler(logging.Handler):
         descriptor: Where to write; not closed.
         render: Turns the fields of a line into its text, without the newline.
         constants: Fields of every line.
+
+    Attributes:
+        closed_by: Module that closed it, as whoever replaces the handlers of stdlib logging does;
+            empty while none has.
     """
 
     def __init__(
         self, descriptor: int, render: Callable[[Fields], str], constants: Mapping[str, str]
     ) -> None:
+        from temporalio import workflow
+
         super().__init__()
+        self.closed_by = ""
+        self._workflow = workflow
         self._descriptor = descriptor
         self._render = render
         self._constants = constants
@@ -133,33 +168,48 @@ class LineHandler(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record of stdlib logging; never raises."""
-        self._write(self._render_safely(record.name, lambda: self._record_fields(record)))
+        """Write a record of stdlib logging, unless it only repeats one in a replay; never raises."""
+        if not self._is_repeated(record.name):
+            self._write(self._render_safely(record.name, lambda: self._record_fields(record)))
+
+    @override
+    def close(self) -> None:
+        """Note who closes it; it goes on writing whatever it is given."""
+        self.closed_by = _caller()
+        super().close()
 
     def render_event(self, logger: Any, method: str, event: Fields) -> str:
-        """Render an event of structlog; the last of its processors, and never raises."""
+        """Render an event of structlog; the last of its processors.
+
+        Raises:
+            structlog.DropEvent: The line only repeats one, in a replay.
+        """
+        if self._is_repeated(logger.name):
+            raise structlog.DropEvent
         return self._render_safely(logger.name, lambda: self._event_fields(logger, method, event))
+
+    def _is_repeated(self, logger: str) -> bool:
+        # The SDK decides for its own loggers, of which workflow.logger can be told to repeat lines.
+        return (
+            self._workflow.in_workflow()
+            and not logger.startswith("temporalio")
+            and self._workflow.unsafe.is_replaying_history_events()
+        )
 
     def _render_safely(self, logger: str, fields: Callable[[], Fields]) -> str:
         try:
             return self._render(fields())
         except Exception as error:  # noqa: BLE001 - logging must not break what is logged
-            lost = self._head("error", "log line lost", logger)
-            return self._render({**lost, "error": _printable(error)})
+            told = {"error": printable(error)}
+            return self._render(self._fields("error", "log line lost", logger, told))
 
     def _event_fields(self, logger: Any, method: str, event: Fields) -> Fields:
-        fields = self._head(_LEVELS.get(method, method), event.pop("event", ""), logger.name)
         if event.pop("stack_info", False):
             event = _add_stack(logger, method, {**event, "stack_info": True})
         if exc_info := event.pop("exc_info", None):
             event = _add_exception(logger, method, {**event, "exc_info": exc_info})
-        for name, value in event.items():
-            fields[self._free(name)] = value
-        return fields
-
-    def _free(self, name: str) -> str:
-        """Return under which name a foreign field is written: never in place of one of ours."""
-        return f"extra_{name}" if name in _HEAD or name in self._constants else name
+        told = event.pop("event", "")
+        return self._fields(_LEVELS.get(method, method), told, logger.name, event)
 
     def write_line(self, line: str) -> None:
         """Write a rendered line; never raises, never waits longer than :data:`WRITE_TIMEOUT`."""
@@ -169,16 +219,47 @@ class LineHandler(logging.Handler):
         finally:
             self.release()
 
-    def _head(self, level: str, event: object, logger: str, at: float | None = None) -> Fields:
-        return {
+    def _fields(
+        self,
+        level: str,
+        event: object,
+        logger: str,
+        foreign: Mapping[str, Any],
+        *,
+        at: float | None = None,
+        details: Mapping[str, Any] = _NOTHING,
+    ) -> Fields:
+        """Return the fields of a line; a foreign one never takes the place of one of ours."""
+        fields: Fields = {
             "timestamp": self._timestamp(time.time() if at is None else at),
             "level": level,
             "event": event,
             "logger": logger,
             **self._constants,
-            **{self._free(k): v for k, v in structlog.contextvars.get_contextvars().items()},
+            **activity_ids.get(),
+            **self._workflow_ids(),
+            **details,
             **_trace_source(),
         }
+        foreign = {**structlog.contextvars.get_contextvars(), **foreign}
+        fields.update({f"extra_{k}" if k in fields else k: v for k, v in foreign.items()})
+        return fields
+
+    def _workflow_ids(self) -> Mapping[str, Any]:
+        if not self._workflow.in_workflow():
+            return _NOTHING
+        info = self._workflow.info()
+        ids = {
+            "attempt": info.attempt,
+            "namespace": info.namespace,
+            "task_queue": info.task_queue,
+            "workflow_id": info.workflow_id,
+            "workflow_run_id": info.run_id,
+            "workflow_type": info.workflow_type,
+        }
+        if update := self._workflow.current_update_info():
+            ids |= {"update_id": update.id, "update_name": update.name}
+        return ids
 
     def _timestamp(self, at: float) -> str:
         # Formatting a date takes longer than all other fields together; most lines share their
@@ -191,24 +272,26 @@ class LineHandler(logging.Handler):
         return f"{text}.{int((at - whole) * 1_000_000):06d}Z"
 
     def _record_fields(self, record: logging.LogRecord) -> Fields:
-        fields = self._head(
-            record.levelname.lower(), _message(record), record.name, at=record.created
-        )
         attributes = record.__dict__
+        details: Fields = {}
         for name in ("temporal_workflow", "temporal_activity"):
-            if details := attributes.get(name):
-                fields.update(details)
-        if "run_id" in fields:
-            fields["workflow_run_id"] = fields.pop("run_id")
+            details.update(attributes.get(name) or _NOTHING)
+        if "run_id" in details:
+            details["workflow_run_id"] = details.pop("run_id")
         if core := attributes.get("temporal_log"):
-            fields["core"] = {"target": core.target, **core.fields}
-        for name in attributes.keys() - _RECORD_ATTRIBUTES:
-            fields[self._free(name.lstrip("_"))] = attributes[name]
+            details["core"] = {"target": core.target, **core.fields}
         if record.exc_info:
-            fields["exception"] = _TRACEBACKS.formatException(record.exc_info)
+            details["exception"] = _TRACEBACKS.formatException(record.exc_info)
         if record.stack_info:
-            fields["stack"] = record.stack_info
-        return fields
+            details["stack"] = record.stack_info
+        return self._fields(
+            record.levelname.lower(),
+            _message(record),
+            record.name,
+            {n.lstrip("_"): attributes[n] for n in attributes.keys() - _RECORD_ATTRIBUTES},
+            at=record.created,
+            details=details,
+        )
 
     def _write(self, line: str) -> None:
         if self._dropped and self._is_writable():
@@ -217,12 +300,9 @@ class LineHandler(logging.Handler):
         self._put(line)
 
     def _dropped_fields(self, count: int) -> Fields:
-        fields = self._head(
-            "warning", "log lines were dropped: standard error was blocked", __name__
-        )
-        fields["dropped"] = count
-        fields["write_timeout_seconds"] = WRITE_TIMEOUT.total_seconds()
-        return fields
+        told = {"dropped": count, "write_timeout_seconds": WRITE_TIMEOUT.total_seconds()}
+        event = "log lines were dropped: standard error was blocked"
+        return self._fields("warning", event, __name__, told)
 
     def _put(self, line: str) -> None:
         data = memoryview(f"{line}\n".encode("utf-8", "backslashreplace"))
@@ -254,65 +334,22 @@ class _LineLogger:
         return self.msg
 
 
+def _caller() -> str:
+    """Return the innermost module on the stack that is neither logging's nor this one."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the public way reads all source lines
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name != __name__ and name.partition(".")[0] != "logging":
+            return name
+        frame = frame.f_back
+    return ""
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as error:  # noqa: BLE001 - whatever a message's arguments raise
         return f"{record.msg} {record.args} (arguments do not fit: {error})"
-
-
-def _as_json(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, set | frozenset):
-        return list(value)
-    return _printable(value)
-
-
-def _printable(value: object) -> str:
-    try:
-        return str(value)
-    except Exception as error:  # noqa: BLE001 - whatever a foreign __str__ raises
-        return f"<{type(value).__name__} cannot be shown: {error!r}>"
-
-
-_encode = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_json
-).encode
-
-
-def render_json(fields: Fields) -> str:
-    """Return *fields* as one line of JSON; what JSON cannot hold becomes text. Never raises."""
-    try:
-        return _encode(fields)
-    except (TypeError, ValueError, RecursionError):
-        # A key that is not text, a circle or a number like NaN: rare, so found field by field.
-        return _encode({str(name): _encodable(value) for name, value in fields.items()})
-
-
-def _encodable(value: object) -> object:
-    try:
-        _encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return _printable(value)
-    return value
-
-
-class _ConsoleFormat:
-    """Text for people: the time of day, and of the constants only the workload."""
-
-    def __init__(self, *, colors: bool) -> None:
-        self._renderer = structlog.dev.ConsoleRenderer(
-            colors=colors, exception_formatter=structlog.dev.plain_traceback
-        )
-
-    def __call__(self, fields: Fields) -> str:
-        shown = {
-            k: v for k, v in fields.items() if k not in {"deployment", "build_id", "namespace"}
-        }
-        moment = datetime.fromisoformat(fields["timestamp"]).astimezone()
-        shown["timestamp"] = moment.strftime("%H:%M:%S.%f")[:-3]
-        return str(self._renderer(None, fields["level"], shown))
 
 
 def _wants_colors() -> bool:

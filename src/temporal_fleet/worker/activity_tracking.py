@@ -22,6 +22,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from typing_extensions import override
 
 from temporal_fleet.execution import PoolClosedError, ThreadPool
+from temporal_fleet.log_context import activity_ids
 from temporal_fleet.sdk_internals import CompleteAsyncError, running_attempt
 from temporal_fleet.worker.failures import reportable
 from temporal_fleet.worker.local_activities import LocalRetries, stopped
@@ -52,7 +53,7 @@ class RunningActivity:
     """Activity ID."""
     workflow_id: str | None
     """Workflow ID; None for a standalone activity."""
-    run_id: str | None
+    workflow_run_id: str | None
     """Run ID of the workflow; None for a standalone activity."""
     workflow_type: str | None
     """Workflow type; None for a standalone activity."""
@@ -163,7 +164,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
     @override
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         tracked = _Tracked(_describe(input), running_attempt(self.next))
-        _bind_log_context(tracked.activity)
+        _set_log_ids(tracked.activity)
         if tracked.activity.model == "thread":
             input.fn = functools.partial(_run_unless_cancelled, input.fn)
         outcome: Outcome = "failed"
@@ -171,7 +172,7 @@ class _TrackingInbound(ActivityInboundInterceptor):
         key = self._tracker.begin(tracked)
         try:
             if tracked.activity.is_local:
-                retries.begin(tracked.activity.run_id)
+                retries.begin(tracked.activity.workflow_run_id)
             result = await self._execute(input)
             outcome = "completed"
             return result
@@ -257,7 +258,7 @@ def _describe(input: ExecuteActivityInput) -> RunningActivity:
         activity_type=info.activity_type,
         activity_id=info.activity_id,
         workflow_id=info.workflow_id,
-        run_id=info.workflow_run_id,
+        workflow_run_id=info.workflow_run_id,
         workflow_type=info.workflow_type,
         attempt=info.attempt,
         started=time.monotonic(),
@@ -266,17 +267,15 @@ def _describe(input: ExecuteActivityInput) -> RunningActivity:
     )
 
 
-def _bind_log_context(running: RunningActivity) -> None:
-    # Never unbound: each activity has a task of its own, whose context ends with it. The SDK copies
+def _set_log_ids(running: RunningActivity) -> None:
+    # Never taken back: each activity has a task of its own, whose context ends with it. The SDK copies
     # that context into the thread of a plain def activity.
-    fields = {
+    fields: dict[str, str | int | None] = {
         "activity_type": running.activity_type,
         "activity_id": running.activity_id,
         "workflow_id": running.workflow_id,
-        "run_id": running.run_id,
+        "workflow_run_id": running.workflow_run_id,
         "workflow_type": running.workflow_type,
         "attempt": running.attempt,
     }
-    structlog.contextvars.bind_contextvars(
-        **{name: value for name, value in fields.items() if value is not None}
-    )
+    activity_ids.set({name: value for name, value in fields.items() if value is not None})

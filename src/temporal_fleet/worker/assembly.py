@@ -36,6 +36,7 @@ from temporal_fleet.registration import (
 )
 from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
 from temporal_fleet.settings import Settings, load_model
+from temporal_fleet.telemetry.foreign_logging import take_logging_back
 from temporal_fleet.telemetry.logs import configure_logging
 from temporal_fleet.telemetry.metrics import Metrics, build_runtime
 from temporal_fleet.telemetry.tracing import start_tracing
@@ -43,7 +44,7 @@ from temporal_fleet.worker.activity_tracking import ActivityTracker
 from temporal_fleet.worker.event_loop import LoopMonitor
 from temporal_fleet.worker.options import worker_options
 from temporal_fleet.worker.resources import open_resources
-from temporal_fleet.workload import ResourceContext, Workload, load_workload
+from temporal_fleet.workload import ResourceContext, Workload, discover, load_workload
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,7 @@ class Assembly:
             settings=own_settings, fleet=settings, client=lambda: credentials.client
         )
         resources = await open_resources(stack, workload, context, began=began)
+        take_logging_back(discover()[self.name].module)
         parts = self._assemble(stack, workload, resources, credentials)
         monitor.start()
         # What lives as long as the process is the garbage collector's burden no more, and fewer collections
@@ -115,6 +117,7 @@ class Assembly:
     def _load_workload(self) -> tuple[Workload[Any, Any], Any]:
         """Return the workload, checked, and its own settings."""
         workload = load_workload(self.name)
+        take_logging_back(discover()[self.name].module)
         if problems := check_workload(workload, self.settings):
             raise WorkloadError(problems)
         return workload, load_model(workload.settings) if workload.settings else None
@@ -181,6 +184,7 @@ class Assembly:
                     deployment=self.settings.deployment.name_for(self.name),
                     build_id=self.settings.deployment.build_id,
                 ),
+                after_imports=partial(take_logging_back, discover()[self.name].module),
                 stop_grace=self.settings.drain.force_timeout / 2,
             )
         )
@@ -230,7 +234,8 @@ class Assembly:
         credentials: CredentialWatcher,
     ) -> Worker:
         settings = self.settings
-        runner, versioning = sandbox_runner(workload), settings.deployment.versioning
+        runner = sandbox_runner(workload, after_import=take_logging_back)
+        versioning = settings.deployment.versioning
         try:
             return Worker(
                 credentials.client,

@@ -211,7 +211,7 @@ class WorkerProcess:
     def _cancel_local(self, worker: Worker, reason: str) -> None:
         self._tracker.cancel_local(reason)
         for run_id in self._tracker.local_retries.waiting():
-            log.warning("workflow task of a local activity given up", run_id=run_id)
+            log.warning("workflow task of a local activity given up", workflow_run_id=run_id)
             evict_workflow(worker, run_id)
 
     def _enter(self, phase: Phase) -> None:
