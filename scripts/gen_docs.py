@@ -12,10 +12,11 @@ from pathlib import Path
 import click
 
 from temporal_fleet import errors
-from temporal_fleet.cli import INTERRUPTED, fleet
+from temporal_fleet.cli import fleet
 from temporal_fleet.cli.command import Command, Group
 from temporal_fleet.cli.start import TERMINATED
 from temporal_fleet.settings.reference import reference_markdown as settings_page
+from temporal_fleet.stop_signals import INTERRUPTED
 from temporal_fleet.telemetry.metrics.reference import reference_markdown as metrics_page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"

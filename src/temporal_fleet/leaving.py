@@ -16,10 +16,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn
 
+from temporal_fleet.stop_signals import INTERRUPTED
+
 EXIT_HOOKS_TIMEOUT = timedelta(seconds=2)
 """How long the functions registered with ``atexit`` may take together, for example to send a crash report."""
-
-_INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
 def leave(code: int) -> NoReturn:
@@ -51,7 +51,7 @@ def run_program(program: Callable[[], object]) -> NoReturn:
     except SystemExit as ended:
         code = ended.code
     except KeyboardInterrupt:
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except BaseException:  # noqa: BLE001 - whatever it is, this is where the program ends
         traceback.print_exc()
         code = 1

@@ -17,8 +17,9 @@ from missing_module import output_without
 from written_workload import WrittenWorkload, fleet_environment, write_workload
 
 from temporal_fleet import __version__
-from temporal_fleet.cli import INTERRUPTED, fleet
+from temporal_fleet.cli import fleet
 from temporal_fleet.errors import ExitCode
+from temporal_fleet.stop_signals import INTERRUPTED
 
 Done = subprocess.CompletedProcess[str]
 

@@ -25,11 +25,9 @@ from temporal_fleet.cli.task_queue import queue
 from temporal_fleet.cli.worker import worker
 from temporal_fleet.errors import ExitCode, FleetError
 from temporal_fleet.leaving import leave
+from temporal_fleet.stop_signals import INTERRUPTED
 
 __all__ = ["fleet", "main"]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

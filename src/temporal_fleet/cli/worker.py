@@ -32,9 +32,6 @@ def worker(workload: str | None) -> None:
     # Imports make much that lives forever; looking through it again and again is a tenth of a start.
     gc.disable()
     import temporal_fleet.telemetry.logs  # noqa: F401 - first: it keeps structlog from importing rich
-    from temporal_fleet.worker.drain import end_at_once_on_signals
-
-    end_at_once_on_signals()
     from temporal_fleet.leaving import leave
     from temporal_fleet.settings import load_settings
     from temporal_fleet.worker.process import run_worker

@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from temporal_fleet import __version__
@@ -30,6 +31,7 @@ from temporal_fleet.dev.sources import (
 from temporal_fleet.dev.terminal import Terminal
 from temporal_fleet.dev.workers import Workers, prepared_launcher, running_workers
 from temporal_fleet.errors import ExitCode, FleetError, WorkloadNotFoundError
+from temporal_fleet.stop_signals import stop_signals
 from temporal_fleet.workload import ENTRY_POINT_GROUP, declared_search_attributes, discover
 
 _OURSELVES = "temporal_fleet"
@@ -120,9 +122,14 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self._again: Callable[[], None] = lambda: None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._hear)
+        self._loop = asyncio.get_running_loop()
+        # The loop's own handlers end with it, and the process does a moment later.
+        for number in stop_signals():
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: everything has ended
+            self._loop.call_soon_threadsafe(self._hear)
 
     def _hear(self) -> None:
         if self.asked.is_set():

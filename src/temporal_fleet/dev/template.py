@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from temporal_fleet.dev.kept_sources import keep_sources
+from temporal_fleet.errors import ExitCode
+from temporal_fleet.stop_signals import end_at_once_on, stop_signals
 
 PRELOADED = (
     "temporalio.contrib.pydantic",
@@ -137,6 +139,7 @@ def run_fleet(arguments: Sequence[str]) -> NoReturn:
     """Run the ``fleet`` command with the code that is there now, whatever its files become."""
     # Bytecode is matched by size and whole seconds: a second save within a second is missed.
     sys.dont_write_bytecode = True
+    end_at_once_on(stop_signals(), ExitCode.OK)
     keep_sources()
     sys.argv = ["fleet", *arguments]
 

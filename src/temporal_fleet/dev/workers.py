@@ -167,7 +167,8 @@ async def running_workers(
             )
             for name in entries
         },
-        await launcher,
+        # Who prepares it lets go of it, also when we are cancelled meanwhile.
+        await asyncio.shield(launcher),
     )
     workers.supervise()
     try:

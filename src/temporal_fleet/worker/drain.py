@@ -22,29 +22,9 @@ import structlog
 
 from temporal_fleet.errors import ExitCode
 from temporal_fleet.settings import DrainSettings
+from temporal_fleet.stop_signals import stop_signals
 
 log = structlog.get_logger(__name__)
-
-
-def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop a worker; SIGHUP is none where it is ignored, as nohup wants it."""
-    found = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
-
-
-def end_at_once_on_signals() -> None:
-    """End with exit code 0 on SIGTERM, SIGINT or SIGHUP until a :class:`Drain` takes over.
-
-    As process 1 of a container a process without a handler ignores SIGTERM, and imports take a while.
-    """
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        os._exit(ExitCode.OK)
-
-    for number in _stop_signals():
-        signal.signal(number, end)
 
 
 class Drain:
@@ -83,7 +63,7 @@ class Drain:
         loop is just the case in which the watchdog is needed.
         """
         self._loop = loop
-        for number in _stop_signals():
+        for number in stop_signals():
             self._previous[number] = signal.signal(number, self._on_signal)
         self._watchdog = threading.Thread(target=self._watch, name="drain-watchdog", daemon=True)
         self._watchdog.start()
