@@ -18,6 +18,8 @@ from types import FrameType
 
 SLOW_IMPORT = timedelta(seconds=0.3)
 """A workflow module that takes longer than this to import in the sandbox is named in the log."""
+CHEAP_IMPORT = timedelta(seconds=0.01)
+"""A module that takes less than this to import is not worth passing through."""
 
 _NAMED = 3
 
@@ -62,13 +64,17 @@ class ImportCosts:
             self._asked.append((time.perf_counter(), name))
 
     def heaviest(self) -> list[tuple[str, timedelta]]:
-        """Return what to pass through and how long each took, the slowest first; at most three."""
+        """Return what to pass through and how long each took, the slowest first.
+
+        At most three, and none that took less than :data:`CHEAP_IMPORT`.
+        """
         costs: defaultdict[str, float] = defaultdict(float)
         for (began, name), (ended, _) in zip(self._asked, self._asked[1:], strict=False):
             costs[to_pass_through(self._chain(name), self._workflow_module)] += ended - began
         costs.pop(self._workflow_module, None)
-        slowest = sorted(costs, key=costs.__getitem__, reverse=True)
-        return [(name, timedelta(seconds=costs[name])) for name in slowest[:_NAMED]]
+        durations = {name: timedelta(seconds=cost) for name, cost in costs.items()}
+        worth_naming = [item for item in durations.items() if item[1] >= CHEAP_IMPORT]
+        return sorted(worth_naming, key=lambda item: item[1], reverse=True)[:_NAMED]
 
     def _chain(self, name: str) -> list[str]:
         chain = [name]
