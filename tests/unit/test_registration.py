@@ -181,6 +181,20 @@ def test_check_name_not_dns_label_is_reported(activities: ModuleType, name: str)
     assert text.startswith(f"workload {name!r}: its name is not a DNS label")
 
 
+@pytest.mark.parametrize("task_queue", ["parcels\n", " parcels", "par\u200bcels", " "])
+def test_check_task_queue_that_no_starter_would_write_is_reported(
+    activities: ModuleType, task_queue: str
+) -> None:
+    """A task queue declared in code is held to the rule for one in settings: no stray white space."""
+    workload = Workload[Any, Any](
+        name="parcels", task_queue=task_queue, activities=[activities.weigh]
+    )
+    (text,) = problems(workload)
+
+    assert f"its task queue {task_queue!r} holds a line break or white space" in text
+    assert text.endswith("Use 'parcels'." if task_queue.strip() else "Give it a name.")
+
+
 def test_check_missing_decorators_are_all_reported(
     activities: ModuleType, workflows: ModuleType
 ) -> None:

@@ -28,6 +28,7 @@ from temporal_fleet.registration.definitions import (
 from temporal_fleet.registration.description import settings_prefix
 from temporal_fleet.registration.sandbox import passed_through_problem, passing_through
 from temporal_fleet.registration.workflow_calls import TypeCall, calls_of
+from temporal_fleet.settings.rules import name_mistake
 from temporal_fleet.workload import Workload
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ def _check_name(workload: Workload[Any, Any], _settings: Settings) -> Iterator[P
             message="its name is not a DNS label, so it cannot name Kubernetes objects",
             cure="Use at most 63 small letters, digits and inner hyphens; "
             "the task queue may be named otherwise by Workload(task_queue=...)",
+        )
+
+
+def _check_task_queue(workload: Workload[Any, Any], _settings: Settings) -> Iterator[Problem]:
+    if workload.task_queue is not None and (mistake := name_mistake(workload.task_queue)):
+        yield Problem(
+            subject=f"workload {workload.name!r}",
+            message=f"its task queue {workload.task_queue!r} {mistake[0]}",
+            cure=mistake[1],
         )
 
 
@@ -336,6 +346,7 @@ def _own_prefix(name: str) -> str:
 
 _CHECKS: tuple[_Check, ...] = (
     _check_name,
+    _check_task_queue,
     _check_registered,
     _check_workflow_classes,
     _check_activities,

@@ -80,13 +80,25 @@ def exceeds(path: str, value: timedelta, other: str, limit: timedelta) -> Broken
     )
 
 
+def name_mistake(name: str) -> tuple[str, str] | None:
+    """Say what is wrong with a name that the server compares letter by letter, and what to write instead.
+
+    Args:
+        name: Name of a task queue, a Worker Deployment or a build, from settings or from code.
+
+    Returns:
+        The mistake and its cure; None when the name is usable.
+    """
+    if name == name.strip() and name.isprintable():
+        return None
+    usable = "".join(c for c in name if c.isprintable()).strip()
+    cure = f"Use {usable!r}." if usable else "Give it a name."
+    return "holds a line break or white space that is not part of a name", cure
+
+
 def _check_name(name: str) -> str:
-    if name != name.strip() or not name.isprintable():
-        raise PydanticCustomError(
-            "name",
-            "holds a line break or white space that is not part of a name",
-            {"cure": f"Use '{''.join(c for c in name if c.isprintable()).strip()}'."},
-        )
+    if mistake := name_mistake(name):
+        raise PydanticCustomError("name", mistake[0], {"cure": mistake[1]})
     return name
 
 
