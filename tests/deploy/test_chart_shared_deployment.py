@@ -33,6 +33,16 @@ def test_shared_deployment_has_one_routing(chart: Chart) -> None:
         assert dict(desired.builds) == {"blue": "1"}
 
 
+def test_shared_deployment_is_written_down_with_the_workload_of_each_key(chart: Chart) -> None:
+    """The guard learns from it what workers a build loses when one of the keys is removed."""
+    data = chart.render(_split(workload="render")).named("ConfigMap", "fleet-routing")["data"]
+    (desired,) = parse_routing(data["routing.json"], "the ConfigMap").values()
+
+    assert desired.workers == {
+        "1": {"publish-activities": "render", "publish-workflows": "publish-workflows"}
+    }
+
+
 def test_shared_deployment_has_workers_of_each_kind(chart: Chart) -> None:
     """Both kinds poll with one Worker Deployment and build ID, each with its workload and resources."""
     limits = {"limits": {"memory": "8Gi"}}

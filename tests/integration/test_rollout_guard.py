@@ -101,6 +101,32 @@ async def test_guard_refuses_to_remove_a_build_with_open_pinned_runs_and_names_t
     assert (allowed.code, "guarded/v1 may go: it is drained" in allowed.out) == (0, True)
 
 
+async def test_guard_refuses_to_remove_one_of_two_keys_that_share_a_build_with_open_runs(
+    client: Client, tmp_path: Path
+) -> None:
+    """A build stays current, but the key that alone runs the activities of its open run may not go."""
+    name, builds = "split", {"blue": "v1"}
+    both = {"brain": "workflows", "muscle": "activities"}
+    installed = write_routing(tmp_path / "a.json", name, builds, "blue", workers=both)
+    wanted = write_routing(
+        tmp_path / "b.json", name, builds, "blue", workers={"brain": "workflows"}
+    )
+    guard = ("rollout", "guard", "--installed", installed, "--next", wanted)
+    async with build(client, name, "v1"):
+        await route(client, name, "v1")
+        (order,) = await start_orders(client, name)
+        await observed_until(client, name, lambda seen: seen.builds["v1"].open_pinned.count == 1)
+        refused = await fleet(client, *guard)
+        forced = await fleet(client, *guard, "--force", "muscle/v1")
+        await order.signal("finish")
+
+    assert refused.code == 1
+    assert "muscle/v1 must not go" in refused.err
+    assert "split-order-0" in refused.err
+    assert "none of its workers would run the workload 'activities' any more" in refused.err
+    assert forced.code == 0, forced.text
+
+
 async def test_observe_twice_sees_a_run_that_began_a_moment_ago(client: Client) -> None:
     """The list of runs lags behind, so a build that seems to have none is looked at again."""
     name = "moment"

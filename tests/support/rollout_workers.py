@@ -217,12 +217,17 @@ def write_routing(
     percentage: float = 0,
     mode: str = "all-at-once",
     temporal: Mapping[str, str] | None = None,
+    workers: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a routing file; *builds* are build IDs by key. Returns its path."""
+    """Write a routing file; *builds* are build IDs by key, *workers* workloads by key. Returns its path."""
     queue = {
         "deployment": deployment,
         "builds": {
-            key: {"buildId": build_id, "versioned": build_id != UNVERSIONED}
+            key: {
+                "buildId": build_id,
+                "versioned": build_id != UNVERSIONED,
+                "workers": dict(workers or {}),
+            }
             for key, build_id in builds.items()
         },
         "routing": {"current": current, "ramping": ramping, "percentage": percentage},

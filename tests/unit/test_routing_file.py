@@ -47,6 +47,7 @@ ORDERS = DesiredDeployment(
     mode=RolloutMode.MANUAL,
     allow_ramp_down=True,
     accepted=frozenset({Risk.MISSING_TASK_QUEUES, Risk.SHARED_TASK_QUEUES}),
+    workers={"1.4.0-abc": {"orders": "orders"}, "1.5.0-def": {"orders": "orders"}},
 )
 
 

@@ -265,3 +265,60 @@ def test_removal_where_a_release_does_not_say_where_it_polls_is_none(unknown: st
     installed, wanted = (silent, known) if unknown == "installed" else (known, silent)
 
     assert removed_builds({"orders": installed}, {"orders": wanted}) == {}
+
+
+BRAIN, MUSCLE = {"brain": "workflows"}, {"muscle": "activities"}
+
+
+def shared(*keys: str, **workloads: str) -> DesiredDeployment:
+    """Return values of a current build whose workers are those of these keys, each with its workload."""
+    workers = {key: {**BRAIN, **MUSCLE, **workloads}[key] for key in keys}
+    return replace(values(keys[0], blue=BLUE), workers={BLUE: workers})
+
+
+@pytest.mark.parametrize("left", ["brain", "muscle"])
+def test_removal_of_one_of_two_keys_of_a_build_that_works_is_refused(left: str) -> None:
+    """The key that stays cannot serve what only the other one did, whichever names the routing."""
+    (gone,) = {"brain", "muscle"} - {left}
+    observed = deployment(build(BLUE, CURRENT, pinned=1), current=BLUE)
+
+    verdict = judge(observed, shared("brain", "muscle"), shared(left))
+
+    assert [each.name for each in verdict.refused] == [f"{gone}/{BLUE}"]
+    assert "1 open pinned run would have no workers: order-0" in told(verdict)
+    assert f"run the workload { ({**BRAIN, **MUSCLE}[gone])!r} any more" in told(verdict)
+
+
+def test_removal_of_one_of_two_keys_can_be_forced_by_its_name() -> None:
+    """The key that loses its workers is named to lose them all the same, and no other key."""
+    observed = deployment(build(BLUE, CURRENT), current=BLUE)
+    change = shared("brain", "muscle"), shared("brain")
+
+    assert judge(observed, *change, f"muscle/{BLUE}").forced
+    assert judge(observed, *change, f"brain/{BLUE}").unused_force == (f"brain/{BLUE}",)
+
+
+def test_removal_of_a_shared_build_can_be_forced_by_either_key() -> None:
+    """A build that leaves all of its keys at once is one build, whichever key names it."""
+    observed = deployment(build(BLUE, CURRENT, runs=1), current=BLUE)
+
+    for key in ("brain", "muscle"):
+        verdict = judge(observed, shared("brain", "muscle"), None, f"{key}/{BLUE}")
+        assert [each.build_id for each in verdict.forced] == [BLUE]
+        assert verdict.unused_force == ()
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted"),
+    [
+        (shared("brain", "muscle", muscle="workflows"), shared("brain")),
+        (shared("brain"), shared("muscle", muscle="workflows")),
+        (shared("brain", "muscle"), values(blue=BLUE)),
+    ],
+    ids=["both ran one workload", "another key", "nobody said"],
+)
+def test_removal_of_a_key_whose_workload_others_run_removes_nothing(
+    installed: DesiredDeployment, wanted: DesiredDeployment
+) -> None:
+    """What counts is whether workers of the build still run a workload, not under which key."""
+    assert removed_builds({"brain": installed}, {"brain": wanted}) == {}

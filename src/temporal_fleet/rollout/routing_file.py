@@ -40,6 +40,7 @@ class _Part(BaseModel):
 class _Build(_Part):
     build_id: str = ""
     versioned: bool = True
+    workers: dict[str, str] = {}
 
     @property
     def identity(self) -> str:
@@ -285,6 +286,10 @@ def _desired(key: str, queue: _Queue, temporal: _Temporal | None) -> DesiredDepl
         accepted=queue.rollout.accepted,
         task_queue=queue.task_queue or None,
         place=_place(key, queue, temporal),
+        workers={
+            build.identity: build.workers or {key: queue.workload or key}
+            for build in queue.builds.values()
+        },
     )
 
 

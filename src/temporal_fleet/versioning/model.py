@@ -95,6 +95,9 @@ class DesiredDeployment:
     without versioning before any build has registered its task queues."""
     place: Place | None = None
     """Where its workers poll; None = nobody said."""
+    workers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Build ID → keys in the values that run workers of it → the workload that each runs; empty = nobody said.
+    Several keys share a Worker Deployment where one runs the workflows and another the activities."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Which builds' workers may be removed: the guard before an upgrade and an uninstallation.
 
+A build also loses workers when one of two keys that share its Worker Deployment is removed: what only
+they serve would wait.
+
 Judged at the moment before the change, with the routing as it is then: a build that the same change
 wants to route away from still counts as current.
 """
@@ -77,18 +80,31 @@ class _Change:
 def removed_builds(
     installed: Mapping[str, DesiredDeployment], wanted: Mapping[str, DesiredDeployment]
 ) -> Mapping[str, frozenset[str]]:
-    """Return what a change removes: name of the Worker Deployment → build IDs.
+    """Return which builds lose workers by a change: name of the Worker Deployment → build IDs.
 
     A build that moves to another key stays; another build ID under the same key removes the former. Workers
-    that are to poll another task queue, namespace or server are gone where they are now.
+    that are to poll another task queue, namespace or server are gone where they are now. A build stays only
+    if its workers still run every workload that they run now.
     """
     left = {each.deployment: each for each in wanted.values()}
     removed = {}
     for before in installed.values():
         after = left.get(before.deployment)
-        stays = set(after.builds.values()) if after and not moves(before, after) else set()
+        there = after.builds.values() if after and not moves(before, after) else ()
+        stays = {build_id for build_id in there if not _keys_lost(before, after, build_id)}
         removed[before.deployment] = frozenset(before.builds.values()) - stays
     return {deployment: builds for deployment, builds in removed.items() if builds}
+
+
+def _keys_lost(
+    before: DesiredDeployment, after: DesiredDeployment | None, build_id: str
+) -> tuple[str, ...]:
+    """Return the keys of a build that stays whose workload none of its workers runs any more."""
+    then = after.workers.get(build_id) if after else None
+    if then is None:
+        return ()
+    now = before.workers.get(build_id, {})
+    return tuple(sorted(key for key, workload in now.items() if workload not in then.values()))
 
 
 def moves(before: DesiredDeployment, after: DesiredDeployment) -> tuple[str, ...]:
@@ -122,7 +138,7 @@ def plan_removal(
 ) -> RemovalVerdict:
     """Judge the removal of every build that is installed and no longer wanted.
 
-    Where a build of the same Worker Deployment stays, a build must not go while anything `needs` it;
+    Where a build of the same Worker Deployment stays, a build must not lose workers while anything `needs` it;
     auto-upgrade runs move on by themselves. Where none
     stays (the task queue leaves the values, or everything is uninstalled) it may be current, but no
     open run of any kind may be left to nobody.
@@ -131,12 +147,14 @@ def plan_removal(
         installed: What is installed, by key of the task queue.
         wanted: What shall be; empty when everything is uninstalled.
         observed: By name of the Worker Deployment, each that `removed_builds` returns.
-        forced: ``<queue key>/<build ID>`` of builds that may go whatever they still do.
+        forced: ``<queue key>/<build ID>`` of builds that may go whatever they still do; of keys that share
+            a Worker Deployment, each that loses workers will do.
 
     Returns:
         All removals, sorted into what is allowed, refused and forced.
     """
     allowed, refused, overruled = [], [], []
+    unused = set(forced)
     removed = removed_builds(installed, wanted)
     left = {each.deployment: each for each in wanted.values()}
     for before in installed.values():
@@ -148,19 +166,29 @@ def plan_removal(
                 observed[before.deployment], builds, vanishes=after is None or bool(moved)
             )
             obstacles = _obstacles(change, build_id)
-            reasons = (
-                (*obstacles, *_why_removed(before, after, moved, build_id)) if obstacles else ()
-            )
-            reasons = reasons or (_why_allowed(change, build_id),)
-            removal = BuildRemoval(before.queue, before.deployment, build_id, reasons)
+            keys = _keys_of(before, after, build_id)
+            if not obstacles:
+                reasons: tuple[str, ...] = (_why_allowed(change, build_id),)
+            else:
+                reasons = (*obstacles, *_why_removed(before, after, moved, build_id))
+            removal = BuildRemoval(keys[0], before.deployment, build_id, reasons)
+            names = {f"{key}/{build_id}" for key in keys}
             if not obstacles:
                 allowed.append(removal)
-            elif removal.name in forced:
+            elif names.intersection(forced):
                 overruled.append(removal)
+                unused -= names
             else:
                 refused.append(removal)
-    unused = tuple(sorted(set(forced) - {each.name for each in overruled}))
-    return RemovalVerdict(tuple(allowed), tuple(refused), tuple(overruled), unused)
+    return RemovalVerdict(tuple(allowed), tuple(refused), tuple(overruled), tuple(sorted(unused)))
+
+
+def _keys_of(
+    before: DesiredDeployment, after: DesiredDeployment | None, build_id: str
+) -> tuple[str, ...]:
+    """Return the keys under which a build loses workers, first the one that names it."""
+    lost = _keys_lost(before, after, build_id)
+    return lost or (before.queue, *before.workers.get(build_id, ()))
 
 
 def _obstacles(change: _Change, build_id: str) -> tuple[str, ...]:
@@ -195,6 +223,14 @@ def _why_removed(
         return (
             f"its workers would poll elsewhere: {changes}. Move a fleet by a second release, or another "
             "key with a deploymentName of its own, and remove this one when it has no open runs",
+        )
+    if lost := _keys_lost(before, after, build_id):
+        now = before.workers[build_id]
+        workloads = ", ".join(sorted({repr(now[key]) for key in lost}))
+        return (
+            f"none of its workers would run the workload {workloads} any more, and what those of other keys do "
+            "not serve would wait. Remove the key only after a build in which another key runs that workload, "
+            "or both keys run one workload for everything, has taken over",
         )
     keys = (key for key, installed in before.builds.items() if installed == build_id)
     reused = [(key, after.builds[key]) for key in keys if key in after.builds]

@@ -1,6 +1,7 @@
 {{/*
 What `fleet rollout` reads: the server, and builds and routing of every task queue, as JSON. Queues that share a Worker
-Deployment have one routing, under the key of the first. Without an address, which
+Deployment have one routing, under the key of the first; workers names the keys of a build and what workload each runs,
+where it is not that key and its workload alone. Without an address, which
 a release without task queues need not have, there is no server to name. Argument: a dict of root, fleet, and polled:
 whether to leave out builds that may have no workers.
 */}}
@@ -9,9 +10,15 @@ whether to leave out builds that may have no workers.
 {{- range $queue := .fleet.queues -}}
 {{- if not .with -}}
 {{- $builds := dict -}}
-{{- range $queue.builds -}}
+{{- range $build := $queue.builds -}}
 {{- if or (not $.polled) (gt (int .floor) 0) -}}
-{{- $_ := set $builds .key (dict "buildId" .id "versioned" .versioned) -}}
+{{- $described := dict "buildId" .id "versioned" .versioned -}}
+{{- $workers := dict -}}
+{{- range $.fleet.builds -}}
+{{- if and (eq .deployment $build.deployment) (eq .key $build.key) }}{{ $_ := set $workers .queue .workload }}{{ end -}}
+{{- end -}}
+{{- if ne (toJson $workers) (dict $queue.key $queue.workload | toJson) }}{{ $_ := set $described "workers" $workers }}{{ end -}}
+{{- $_ := set $builds .key $described -}}
 {{- end -}}
 {{- end -}}
 {{- $entry := dict
