@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -144,6 +145,34 @@ async def test_dev_when_code_changes_runs_the_new_code(
     assert re.search(r"↻ greeting: 1 file changed \(workflows\.py\) → restarted in \d", line)
     assert code == ExitCode.OK
     assert dev.lines[-1] == "fleet    │ stopped"
+
+
+async def test_dev_when_code_changes_keeps_the_health_address(
+    greeting: WrittenWorkload, tmp_path: Path
+) -> None:
+    """The address that was printed at the start leads to the new process after a reload."""
+    async with developing(greeting.site, tmp_path / "here", "--workload", "greeting") as dev:
+        line = await dev.printed("health http")
+        await dev.printed(READY)
+        url = line.partition("health ")[2].replace("readyz?verbose", "metrics")
+        before = await process_start_time(url)
+        say(greeting, "howdy")
+        await dev.printed("restarted in")
+        after = await process_start_time(url)
+
+    assert before < after
+
+
+async def process_start_time(url: str) -> float:
+    """Return when the process that answers at a health address started, in seconds since 1970."""
+
+    def ask() -> str:
+        with urlopen(url, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    found = re.search(r"^process_start_time_seconds\S* (\S+)$", await asyncio.to_thread(ask), re.M)
+    assert found
+    return float(found[1])
 
 
 def break_syntax(greeting: WrittenWorkload) -> None:

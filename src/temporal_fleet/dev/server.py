@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_fleet.dev.lock import DEFAULT_DIRECTORY, announce, claimed, exclusive
 from temporal_fleet.errors import FleetError, PortInUseError
-from temporal_fleet.ports import free_port
+from temporal_fleet.ports import reserved_port
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -237,7 +237,7 @@ def _port_in_use(port: int, option: str) -> PortInUseError:
 
 def _free_or_any(port: int, claims: ExitStack) -> int:
     ours = port < 2**16 and claims.enter_context(claimed(port)) and _is_free(port)
-    return port if ours else free_port()
+    return port if ours else claims.enter_context(reserved_port())
 
 
 def _is_free(port: int) -> bool:

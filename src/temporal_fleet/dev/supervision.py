@@ -10,13 +10,15 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from temporal_fleet.dev.health_address import HealthAddress, health_address
 from temporal_fleet.dev.processes import Child, Environment, Launcher
 from temporal_fleet.errors import ExitCode
-from temporal_fleet.ports import free_port
+from temporal_fleet.ports import reserved_port
 
 _PROBE_INTERVAL = timedelta(milliseconds=20)
 _BACKOFF_INITIAL = timedelta(seconds=1)
@@ -53,7 +55,7 @@ class SupervisedWorkload:
     ) -> None:
         self.name = name
         self.health_port: int | None = None
-        """Port of the process that serves; None before the first."""
+        """Port of 127.0.0.1 for the health of whichever process serves; None before it runs."""
         self.ready = asyncio.Event()
         """Set while a process polls."""
         self.failed = asyncio.Event()
@@ -80,6 +82,11 @@ class SupervisedWorkload:
         Args:
             launcher: Returns what starts processes at this moment.
         """
+        async with health_address() as health:
+            self.health_port = health.port
+            await self._run(launcher, health)
+
+    async def _run(self, launcher: Callable[[], Launcher], health: HealthAddress) -> None:
         current: Child | None = None
         backoff = _BACKOFF_INITIAL
         reason = "started"
@@ -88,7 +95,7 @@ class SupervisedWorkload:
             files, self._files = self._files, []
             reason = _describe(files) if files else reason
             began = time.monotonic()
-            started = await self._start(launcher(), current)
+            started = await self._start(launcher(), current, health)
             if started is not None:
                 if reason:
                     verb = "" if reason == "started" else " → restarted"
@@ -118,12 +125,16 @@ class SupervisedWorkload:
     def _needs_change(self) -> bool:
         return self._waits_for_change and self._last_code == ExitCode.STARTUP
 
-    async def _start(self, launcher: Launcher, current: Child | None) -> Child | None:
+    async def _start(
+        self, launcher: Launcher, current: Child | None, health: HealthAddress
+    ) -> Child | None:
         """Start a process; returns it when it polls, None when it ended or the code changed again."""
-        port = free_port()
-        environment = {**self._environment, "FLEET_HEALTH_PORT": str(port)}
-        child = await launcher.start(["worker", self.name], environment)
-        self._alive[child] = asyncio.create_task(self._follow(child))
+        with ExitStack() as reservation:
+            port = reservation.enter_context(reserved_port())
+            environment = {**self._environment, "FLEET_HEALTH_PORT": str(port)}
+            child = await launcher.start(["worker", self.name], environment)
+            held = reservation.pop_all()
+        self._alive[child] = asyncio.create_task(self._follow(child, held))
         if self._signals_sent:
             child.send_signal(signal.SIGTERM)
         await _first(asyncio.shield(child.exited), self._changed.wait(), _until_started(port))
@@ -139,7 +150,7 @@ class SupervisedWorkload:
         if self._changed.is_set():
             child.send_signal(signal.SIGKILL)
             return None
-        self.health_port = port
+        health.target = port
         self.ready.set()
         return child
 
@@ -157,10 +168,11 @@ class SupervisedWorkload:
             )
             child.send_signal(signal.SIGKILL)
 
-    async def _follow(self, child: Child) -> None:
-        while line := await _read_line(child.output):
-            self._print_line(line)
-        await asyncio.wait([child.exited])
+    async def _follow(self, child: Child, reservation: ExitStack) -> None:
+        with reservation:
+            while line := await _read_line(child.output):
+                self._print_line(line)
+            await asyncio.wait([child.exited])
         del self._alive[child]
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
