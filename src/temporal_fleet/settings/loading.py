@@ -19,6 +19,7 @@ from temporal_fleet.settings.container import default_processes, read_limits
 from temporal_fleet.settings.explain import expected, explain, masked
 from temporal_fleet.settings.fields import SettingField, setting_fields
 from temporal_fleet.settings.model import Settings
+from temporal_fleet.settings.otel import TRACES_ENDPOINT, find_otel
 from temporal_fleet.settings.server_sources import find_server_settings
 from temporal_fleet.settings.sources import SECRETS_DIR, Found, Sources, Unreadable
 
@@ -30,15 +31,15 @@ _ELSEWHERE = {
     "connection.no_proxy": ("NO_PROXY", "no_proxy"),
     "deployment.name": ("TEMPORAL_DEPLOYMENT_NAME",),
     "deployment.build_id": ("TEMPORAL_WORKER_BUILD_ID",),
-    "tracing.otlp_endpoint": ("OTEL_EXPORTER_OTLP_ENDPOINT",),
-    "tracing.otlp_headers": ("OTEL_EXPORTER_OTLP_HEADERS",),
+    "tracing.otlp_endpoint": (TRACES_ENDPOINT, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "tracing.otlp_headers": ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
     "tracing.sample_ratio": ("OTEL_TRACES_SAMPLER_ARG",),
     "tracing.service_name": ("OTEL_SERVICE_NAME",),
 }
 """Standard variables that are read where ours is not set; the first that is set counts.
 
 Source: https://github.com/temporalio/temporal-worker-controller (those of deployments are
-injected by it) and https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+injected by it); of OpenTelemetry's see :mod:`temporal_fleet.settings.otel`.
 """
 
 
@@ -149,18 +150,13 @@ def _add(
         found[field.path] = Found(None, field.env)
         return
     if hit is None:
-        hits = (_find_elsewhere(name, sources) for name in elsewhere)
+        hits = (
+            find_otel(name, sources) if name.startswith("OTEL_") else sources.find(name)
+            for name in elsewhere
+        )
         hit = next((each for each in hits if each is not None), None)
     if hit is not None:
         found[field.path] = Found(_interpret(field, hit, sources.problems), hit.source, hit.file)
-
-
-def _find_elsewhere(name: str, sources: Sources) -> Found | None:
-    sampler = sources.environ.get("OTEL_TRACES_SAMPLER", "")
-    if name == "OTEL_TRACES_SAMPLER_ARG" and sampler and not sampler.endswith("traceidratio"):
-        # The argument means something else for any other sampler, such as a URL.
-        return None
-    return sources.find(name)
 
 
 def _interpret(field: SettingField, found: Found, problems: list[Problem]) -> object:

@@ -74,13 +74,15 @@ class TracingSettings(Group):
         default=None, json_schema_extra={"empty": "none"}
     )
     """Base URL of the OTLP/HTTP collector, such as `http://collector:4318`; None = no tracing.
-    OTEL_EXPORTER_OTLP_ENDPOINT is read when this is not set; set to nothing, tracing is off."""
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, whose URL is used as it is, and then OTEL_EXPORTER_OTLP_ENDPOINT are
+    read when this is not set, unless OTEL_TRACES_EXPORTER, OTEL_SDK_DISABLED or a protocol of gRPC excludes
+    it; set to nothing, tracing is off."""
     otlp_headers: SecretStr | None = Field(default=None, repr=False)
     """Headers for the collector as `name=value,name=value`; None = none.
-    OTEL_EXPORTER_OTLP_HEADERS is read when this is not set."""
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS and then OTEL_EXPORTER_OTLP_HEADERS are read when this is not set."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of new traces that is recorded (0 to 1); a trace begun elsewhere keeps its decision.
-    OTEL_TRACES_SAMPLER_ARG is read when this is not set."""
+    OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG are read when this is not set."""
     service_name: Annotated[str, Field(min_length=1)] | None = None
     """Service that the spans belong to; None = the workload's name. OTEL_SERVICE_NAME is read when
     this is not set."""

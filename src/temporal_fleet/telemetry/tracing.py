@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from temporal_fleet.errors import Problem, SettingsError
+from temporal_fleet.settings.otel import NOT_USED, TRACES_ENDPOINT
 from temporal_fleet.telemetry.logs import UNVERSIONED, set_trace_source
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from temporalio.contrib.opentelemetry import TracingInterceptor
 
     from temporal_fleet.settings import Settings, TracingSettings
+
+_USE_HTTP = "Set FLEET_TRACING_OTLP_ENDPOINT to the collector's OTLP/HTTP port, such as http://collector:4318."
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +74,13 @@ class Tracing:
         return sent == [True]
 
 
-def start_tracing(settings: Settings, *, workload: str, identity: str) -> Tracing:
+def start_tracing(
+    settings: Settings,
+    *,
+    workload: str,
+    identity: str,
+    source: str = "FLEET_TRACING_OTLP_ENDPOINT",
+) -> Tracing:
     """Start tracing when ``tracing.otlp_endpoint`` is set; log lines then carry ``trace_id``.
 
     Sets OpenTelemetry's global tracer provider, so that workloads and the libraries they use can
@@ -81,22 +90,33 @@ def start_tracing(settings: Settings, *, workload: str, identity: str) -> Tracin
         settings: Endpoint, headers, sampling, service name and build ID.
         workload: Name of the workload, which is the service's name when none is set.
         identity: Identity of this worker in Temporal, the service instance of the spans.
+        source: Where the endpoint was found, as the provenance of loaded settings says.
 
     Raises:
-        SettingsError: An endpoint is set, but OpenTelemetry is not installed.
+        SettingsError: The endpoint is set for this worker, but OpenTelemetry is not installed. One that
+            OpenTelemetry's own variables name, as a cluster may for every pod, is only warned about.
     """
     endpoint = settings.tracing.otlp_endpoint
     if endpoint is None:
+        if source.startswith(NOT_USED):
+            log.warning("no traces are sent", reason=source.removeprefix(NOT_USED), cure=_USE_HTTP)
         return Tracing()
     try:
         from opentelemetry import trace
         from temporalio.contrib.opentelemetry import TracingInterceptor
 
-        provider = _provider(settings, endpoint, workload=workload, identity=identity)
+        url = _traces_url(endpoint, as_it_is=source == TRACES_ENDPOINT)
+        provider = _provider(settings, url, workload=workload, identity=identity)
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise
-        raise SettingsError([_not_installed(endpoint)]) from error
+        problem = _not_installed(source, endpoint)
+        if source.startswith("OTEL_"):
+            log.warning(
+                "no traces are sent", reason=f"{source} {problem.message}", cure=problem.cure
+            )
+            return Tracing()
+        raise SettingsError([problem]) from error
     trace.set_tracer_provider(provider)
 
     def current_ids() -> Mapping[str, str]:
@@ -109,7 +129,12 @@ def start_tracing(settings: Settings, *, workload: str, identity: str) -> Tracin
     return Tracing(provider, [TracingInterceptor(provider.get_tracer("temporal_fleet"))])
 
 
-def _provider(settings: Settings, endpoint: str, *, workload: str, identity: str) -> TracerProvider:
+def _traces_url(endpoint: str, *, as_it_is: bool) -> str:
+    base = endpoint.rstrip("/")
+    return endpoint if as_it_is or base.endswith("/v1/traces") else f"{base}/v1/traces"
+
+
+def _provider(settings: Settings, url: str, *, workload: str, identity: str) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -127,9 +152,7 @@ def _provider(settings: Settings, endpoint: str, *, workload: str, identity: str
         resource=Resource.create(attributes),
         shutdown_on_exit=False,
     )
-    exporter = OTLPSpanExporter(
-        endpoint=endpoint.rstrip("/") + "/v1/traces", headers=_headers(settings.tracing)
-    )
+    exporter = OTLPSpanExporter(endpoint=url, headers=_headers(settings.tracing))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
@@ -142,9 +165,10 @@ def _headers(settings: TracingSettings) -> dict[str, str]:
     return dict(parse_env_headers(settings.otlp_headers.get_secret_value(), liberal=True))
 
 
-def _not_installed(endpoint: str) -> Problem:
+def _not_installed(source: str, endpoint: str) -> Problem:
     return Problem(
-        "FLEET_TRACING_OTLP_ENDPOINT",
+        source,
         f"is {endpoint}, but OpenTelemetry is not installed",
-        cure="Run `pip install temporal-fleet[otel]`, or unset it to run without traces.",
+        cure="Run `pip install temporal-fleet[otel]`, or set FLEET_TRACING_OTLP_ENDPOINT to nothing "
+        "to run without traces.",
     )

@@ -74,6 +74,8 @@ class Assembly:
     """Identity of this worker in Temporal."""
     settings: Settings
     """The runtime's settings."""
+    tracing_source: str
+    """Where the endpoint for traces was found."""
     metrics: Metrics
     tracker: ActivityTracker
     health: HealthState
@@ -146,7 +148,12 @@ class Assembly:
         return monitor
 
     async def _connect(self, stack: AsyncExitStack, runtime: Runtime) -> CredentialWatcher:
-        tracing = start_tracing(self.settings, workload=self.name, identity=self.identity)
+        tracing = start_tracing(
+            self.settings,
+            workload=self.name,
+            identity=self.identity,
+            source=self.tracing_source,
+        )
         stack.push_async_callback(asyncio.to_thread, tracing.flush, TRACE_FLUSH_TIMEOUT)
         connector = Connector(
             settings=self.settings,

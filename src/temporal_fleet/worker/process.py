@@ -84,6 +84,7 @@ class WorkerProcess:
             name=name,
             identity=settings.connection.identity or default_identity(name),
             settings=settings,
+            tracing_source=loaded.provenance["tracing.otlp_endpoint"],
             metrics=self._metrics,
             tracker=self._tracker,
             health=self._health,
