@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.server
+import os
 import selectors
+import signal
 import socket
 import struct
 import threading
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from health_client import WORKER_METRICS, Answer, settings, wait_until
+from health_client import WORKER_METRICS, Answer, all_ok, settings, wait_until
 from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -234,6 +236,34 @@ def test_metrics_of_worker_that_is_late_are_the_last_ones(state: HealthState) ->
     assert lines[0]["collect_timeout_seconds"] == 1.0
 
 
+def test_metrics_that_hang_leave_the_server_in_order(state: HealthState) -> None:
+    """While a collector of a workload hangs, a server that dies is replaced, and closing waits for nothing."""
+    release, hanging = threading.Event(), threading.Event()
+
+    def render() -> bytes:
+        hanging.set()
+        release.wait()
+        return WORKER_METRICS
+
+    all_ok(state)
+    try:
+        with HealthServer(settings(), state, render_metrics=render) as server:
+            stale = Answer(server.port, "/metrics")
+            assert hanging.wait(10)
+            first = server.child_pid
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: server.child_pid != first)
+            ready = Answer(server.port, "/readyz")
+            after = Answer(server.port, "/metrics")
+        assert not release.is_set()
+    finally:
+        release.set()
+
+    assert ready.status == 200
+    for answer in (stale, after):
+        assert answer.samples['fleet_metrics_stale{"source": "worker"}'] == 1
+
+
 def test_metrics_that_cannot_be_rendered_leave_probes_alive(state: HealthState) -> None:
     """A collector of a workload that fails once is logged, costs one scrape, and delays nobody."""
     calls: list[int] = []
@@ -261,10 +291,10 @@ def test_question_that_was_lost_is_asked_again() -> None:
     bodies: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
-        collector.collect(METRICS_STATE, bodies.append)
+        collector.collect(METRICS_STATE, bodies.append, arrived=time.monotonic())
         collector.expire(time.monotonic() + COLLECT_TIMEOUT)
 
-        collector.collect(METRICS_STATE, bodies.append)
+        collector.collect(METRICS_STATE, bodies.append, arrived=time.monotonic())
         collector.take_answer(asked[-1], b"x 1\n")
 
     lost, answered = bodies
@@ -280,7 +310,7 @@ def test_late_answer_is_not_taken_for_that_to_the_next_question() -> None:
     with selectors.DefaultSelector() as selector:
         collector = MetricsCollector(selector, asked.append, lambda _event, _fields: None)
         for _ in range(2):
-            collector.collect(METRICS_STATE, bodies.append)
+            collector.collect(METRICS_STATE, bodies.append, arrived=time.monotonic())
             if len(asked) == 2:
                 collector.take_answer(asked[0], b"x 1\n")
             collector.expire(time.monotonic() + COLLECT_TIMEOUT)
@@ -320,6 +350,28 @@ def test_concurrent_scrapes_share_one_collection(state: HealthState) -> None:
 
     assert [answer.status for answer in answers] == [200] * 20
     assert len(rendered) <= 4
+
+
+def test_pipelined_scrapes_share_one_collection(state: HealthState) -> None:
+    """Requests that a client sends at once make the worker render its metrics once, later ones again."""
+    rendered: list[int] = []
+
+    def render() -> bytes:
+        rendered.append(1)
+        return WORKER_METRICS
+
+    requests = b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n" * 50
+    last = b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n"
+    with HealthServer(settings(), state, render_metrics=render) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(requests + last)
+            answers = client.makefile("rb").read()
+        at_once = len(rendered)
+        Answer(server.port, "/metrics")
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 51
+    assert at_once == 1
+    assert len(rendered) == 2
 
 
 @pytest.mark.parametrize(
@@ -422,5 +474,5 @@ def test_request_in_single_bytes_is_answered(server: HealthServer) -> None:
 def test_request_of_any_bytes_is_understood_or_refused(head: bytes) -> None:
     """Nothing that a client sends ends the process: it is a request, or gets a status."""
     with contextlib.suppress(BadRequestError):
-        request = parse_request(head)
+        request = parse_request(head, 0.0)
         assert request.method in {"GET", "HEAD"}

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from temporal_fleet.errors import PortInUseError, Problem, SettingsError
-from temporal_fleet.health.process.answers import pack_answer
 from temporal_fleet.health.process.page import SharedPage, create_page_file
+from temporal_fleet.health.rendering import MetricsRenderer
 from temporal_fleet.telemetry.metrics.families import METRICS_STALE, WORKFLOW_OUTCOMES
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class HealthServer:
             settings: Address, port and liveness timeout.
             state: What to serve.
             render_metrics: Returns this process's metrics as Prometheus text; called in a thread of
-                the server. None = ``/metrics`` answers 404.
+                its own, in which it may take any time. None = ``/metrics`` answers 404.
             labels: Labels added to all metrics that *render_metrics* returns; None = none.
             on_restart: Called whenever the child had to be replaced.
 
@@ -78,7 +78,6 @@ class HealthServer:
             PortInUseError: Another process listens on the port.
             SettingsError: The address is not one of this machine's, or the port may not be used.
         """
-        self._render_metrics = render_metrics
         self._on_restart = on_restart
         self._liveness_timeout = settings.liveness_timeout.total_seconds()
         self._metrics = _metrics_state(labels or {}) if render_metrics else None
@@ -91,6 +90,7 @@ class HealthServer:
         self.beat()
         self._state = state
         state.publish_to(self._write)
+        self._renderer = MetricsRenderer(render_metrics) if render_metrics else None
         self._closing = threading.Event()
         self._spawning = threading.Lock()
         self._control, self._process = self._spawn()
@@ -114,6 +114,8 @@ class HealthServer:
         if self._closing.is_set():
             return
         self._closing.set()
+        if self._renderer:
+            self._renderer.close()
         with self._spawning:
             _shut_down(self._control)
         self._watcher.join()
@@ -203,14 +205,8 @@ class HealthServer:
             level = log.warning if message.pop("level") == "warning" else log.debug
             level(message.pop("event"), **message)
             return
-        assert self._render_metrics is not None, "the child asks only when metrics are on"
-        try:
-            text: bytes | None = self._render_metrics()
-        except Exception:
-            # A broken collector of a workload must not take the probes down.
-            log.exception("metrics could not be rendered")
-            text = None
-        self._control.sendall(pack_answer(message["question"], text))
+        assert self._renderer is not None, "the child asks only when metrics are on"
+        self._renderer.ask(self._control, message["question"])
 
     def _reap(self) -> int:
         try:

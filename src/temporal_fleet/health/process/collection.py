@@ -1,7 +1,7 @@
 """Collect both halves of ``/metrics`` at once: from the SDK core's endpoint and from the worker.
 
 Neither is waited for longer than :data:`COLLECT_TIMEOUT`; what did not come in time, or came broken,
-is served as it was the last time, and marked. Clients that ask while a collection runs share it.
+is served as it was the last time, and marked. Requests that arrive before a collection ends share it.
 """
 
 from __future__ import annotations
@@ -54,13 +54,27 @@ class MetricsCollector:
         self._question = 0
         self._waiting: list[Callable[[bytes], None]] = []
         self._state: MetricsState | None = None
+        self._body = b""
+        self._ended = float("-inf")
         self._core: socket.socket | None = None
         self._received = bytearray()
         self.deadline: float | None = None
         """When the running collection ends, on the monotonic clock; None = none runs."""
 
-    def collect(self, state: MetricsState, deliver: Callable[[bytes], None]) -> None:
-        """Call *deliver* with the merged exposition, within :data:`COLLECT_TIMEOUT`."""
+    def collect(
+        self, state: MetricsState, deliver: Callable[[bytes], None], *, arrived: float
+    ) -> None:
+        """Call *deliver* with the merged exposition, within :data:`COLLECT_TIMEOUT`.
+
+        Args:
+            state: How metrics are collected.
+            deliver: Takes the exposition.
+            arrived: When the request arrived, on the monotonic clock, in seconds. A client that sends many
+                requests at once gets one collection for all of them.
+        """
+        if arrived <= self._ended:
+            deliver(self._body)
+            return
         self._waiting.append(deliver)
         if self.deadline is not None:
             return
@@ -120,12 +134,13 @@ class MetricsCollector:
         self._close_core()
         stale = {source: source in self._failed for source in self._last}
         assert self._state is not None, "a collection begins with it"
-        body = merge(self._last["core"], self._last["worker"], self._state, stale).encode()
+        self._body = merge(self._last["core"], self._last["worker"], self._state, stale).encode()
+        self._ended = time.monotonic()
         waiting, self._waiting = self._waiting, []
         self.deadline = None
         self._pending = set()
         for deliver in waiting:
-            deliver(body)
+            deliver(self._body)
 
     def _connect_core(self, port: int) -> None:
         self._received.clear()

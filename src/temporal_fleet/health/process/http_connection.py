@@ -11,6 +11,7 @@ import selectors
 import socket
 import time
 import zlib
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +46,17 @@ class Request:
         query: Text behind the question mark.
         accepts_gzip: Whether the answer may be compressed.
         keep_alive: Whether the connection stays open after the answer.
+        arrived: When it arrived at the latest, on the monotonic clock, in seconds.
     """
 
     def __init__(
-        self, method: str, target: str, headers: dict[str, str], *, persistent: bool
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        *,
+        persistent: bool,
+        arrived: float,
     ) -> None:
         self.method = method
         self.path, _, self.query = target.partition("?")
@@ -57,6 +65,7 @@ class Request:
             name in {"gzip", "*"} and quality not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
             for name, _, quality in (encoding.partition(";") for encoding in encodings)
         )
+        self.arrived = arrived
         asked = headers.get("connection", "").lower()
         self.keep_alive = "close" not in asked if persistent else "keep-alive" in asked
 
@@ -73,8 +82,8 @@ class BadRequestError(Exception):
         self.status = status
 
 
-def parse_request(head: bytes) -> Request:
-    """Parse a request head without its final empty line.
+def parse_request(head: bytes, arrived: float) -> Request:
+    """Parse a request head without its final empty line, which arrived at a moment of the monotonic clock.
 
     Raises:
         BadRequestError: It is malformed, has a body, or uses another method than GET and HEAD.
@@ -96,7 +105,13 @@ def parse_request(head: bytes) -> Request:
         headers[name.lower()] = value.strip()
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
         raise BadRequestError(400, "a request body is not accepted")
-    return Request(method, target, headers, persistent=protocol == "HTTP/1.1")
+    return Request(method, target, headers, persistent=protocol == "HTTP/1.1", arrived=arrived)
+
+
+@lru_cache(maxsize=1)
+def _compressed(body: bytes) -> bytes:
+    compress = zlib.compressobj(4, wbits=31)
+    return compress.compress(body) + compress.flush()
 
 
 class HttpConnection:
@@ -131,6 +146,7 @@ class HttpConnection:
         self._open = True
         self._close_after = False
         self._pumping = False
+        self._arrived = 0.0
         self.idle = False
         self.deadline = time.monotonic() + REQUEST_TIMEOUT
         selector.register(client, selectors.EVENT_READ, self._on_event)
@@ -151,8 +167,7 @@ class HttpConnection:
             "Vary: Accept-Encoding",
         ]
         if request and request.accepts_gzip and len(body) >= _COMPRESS_FROM:
-            compress = zlib.compressobj(4, wbits=31)
-            body = compress.compress(body) + compress.flush()
+            body = _compressed(body)
             head.append("Content-Encoding: gzip")
         if allow:
             head.append(f"Allow: {allow}")
@@ -187,6 +202,7 @@ class HttpConnection:
             self.close()
         elif not self._close_after:
             self._incoming += chunk
+            self._arrived = time.monotonic()
             self._pump()
 
     def _pump(self) -> None:
@@ -214,7 +230,7 @@ class HttpConnection:
             if not end:
                 return False
             self._incoming[:] = rest
-            self._request = parse_request(head)
+            self._request = parse_request(head, self._arrived)
         except BadRequestError as error:
             allow = "GET, HEAD" if error.status == 405 else None
             self.answer(error.status, f"{error}\n".encode(), allow=allow)

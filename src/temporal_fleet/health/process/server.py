@@ -99,19 +99,21 @@ class HealthProcess:
             )
             connection.answer(200 if passed else 503, text.encode())
         elif name == "metrics":
-            self._answer_metrics(connection)
+            self._answer_metrics(connection, request)
         elif name == "":
             connection.answer(200, index(_PATHS).encode())
         else:
             connection.answer(404, f"not found; there are {', '.join(_PATHS)}\n".encode())
 
-    def _answer_metrics(self, connection: HttpConnection) -> None:
+    def _answer_metrics(self, connection: HttpConnection, request: Request) -> None:
         metrics = self._state()["metrics"]
         if metrics is None:
             connection.answer(404, b"metrics are off (FLEET_METRICS_ENABLED=false)\n")
         else:
             self._collector.collect(
-                metrics, lambda body: connection.answer(200, body, content_type=CONTENT_TYPE)
+                metrics,
+                lambda body: connection.answer(200, body, content_type=CONTENT_TYPE),
+                arrived=request.arrived,
             )
 
     def _state(self) -> WorkerState:
