@@ -15,6 +15,7 @@ import temporalio.workflow
 
 if TYPE_CHECKING:
     from temporalio.activity import Info
+    from temporalio.common import MetricMeter
     from temporalio.converter import PayloadConverter
     from temporalio.worker import Worker
 
@@ -52,6 +53,7 @@ def activity_context(
     cancelled: Any,
     worker_shutdown: Any,
     payload_converter: Callable[[], PayloadConverter],
+    metric_meter: MetricMeter,
     cancellation_details: CancellationDetailsHolder,
 ) -> Iterator[None]:
     """Make the functions of ``temporalio.activity`` work in a process that the SDK does not know.
@@ -64,6 +66,7 @@ def activity_context(
         cancelled: ``is_set()`` and ``wait_sync(timeout)`` answer ``activity.is_cancelled()`` and its wait.
         worker_shutdown: The same for ``activity.is_worker_shutdown()``.
         payload_converter: Makes what ``activity.payload_converter()`` returns.
+        metric_meter: What ``activity.metric_meter()`` returns, with attributes of the activity.
         cancellation_details: What ``activity.cancellation_details()`` reads.
     """
     kind = temporalio.activity._Context  # noqa: SLF001
@@ -75,7 +78,7 @@ def activity_context(
             worker_shutdown_event=worker_shutdown,
             shield_thread_cancel_exception=None,
             payload_converter_class_or_instance=payload_converter,  # type: ignore[arg-type]
-            runtime_metric_meter=None,
+            runtime_metric_meter=metric_meter,
             client=None,
             cancellation_details=cancellation_details,
         )

@@ -150,6 +150,7 @@ ACTIVITIES: list[Callable[..., Any]] = [
     *(nap_async, nap_thread, finish_async, finish_thread, ask_thread, shield_thread),
     *(context_async, context_thread, brief_thread, clean_up_thread),
     *(cpu_sample.compute, cpu_sample.count, cpu_sample.stop_when_asked),
+    cpu_sample.context_process,
 ]
 MODELS = [nap_async, nap_thread, cpu_sample.compute]
 
@@ -278,11 +279,11 @@ async def test_all_models_run_side_by_side(bench: Bench, tmp_path: Path) -> None
     assert bench.tracker.running() == []
 
 
-@pytest.mark.parametrize("function", [context_async, context_thread])
+@pytest.mark.parametrize("function", [context_async, context_thread, cpu_sample.context_process])
 async def test_context_and_metrics_reach_the_activity(
     client: Client, function: Callable[..., Any]
 ) -> None:
-    """In async and thread activities the log context and the SDK's metric meter work."""
+    """In activities of every kind the log context and the SDK's metric meter work."""
     buffer = MetricBuffer(10_000)
     measured = await Client.connect(
         client.service_client.config.target_host,

@@ -13,8 +13,8 @@ from temporal_fleet.execution.cpu_activities import (
     running_process_pool,
     uninstall_pool,
 )
+from temporal_fleet.execution.crossing import CallNotPossibleError
 from temporal_fleet.execution.processes import (
-    CallNotPossibleError,
     PoolClosedError,
     ProcessPool,
 )

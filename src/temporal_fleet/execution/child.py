@@ -31,6 +31,11 @@ HEADER = struct.Struct("!Q")
 _CHUNK = 1 << 20  # bytes
 _PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
 _REGISTRY = "temporal_fleet.execution.cpu_activities"
+_METRICS = "temporal_fleet.execution.child_metrics"
+
+
+Measured = tuple[str, str, str, str, tuple[tuple[str, str], ...], float]
+"""Family (its name, documentation and type), sample (its name and labels), and what is to be added to it."""
 
 
 class Setup(TypedDict):
@@ -79,9 +84,13 @@ class Answer(TypedDict, total=False):
 
     kind: str
     """``ready``, ``failed`` (setup); ``returned``, ``raised``, ``impossible`` (call). Before the end of a
-    call, any number of ``heartbeat`` and one ``asks``: the function wants to know whether to stop."""
+    call, any number of ``heartbeat`` and ``metrics``, and one ``asks``: the function wants to know whether to
+    stop."""
     value: bytes | None
-    """Pickle of the result, of the exception (None when it cannot be pickled), or of a heartbeat's details."""
+    """Pickle of the result, of the exception (None when it cannot be pickled), of a heartbeat's details, or of
+    pairs of instrument and value."""
+    counted: list[Measured]
+    """What the call counted with ``prometheus_client``."""
     error_type: str
     """Class name of an exception."""
     message: str
@@ -107,11 +116,19 @@ def main(descriptor: int, parent: int) -> None:
         setup = line.receive()
         if setup is None:
             return
-        line.send(_prepare(setup))
+        prepared = _prepare(setup)
+        line.send(prepared)
+        if prepared["kind"] == "failed":
+            return
+        from temporal_fleet.execution.child_metrics import Counts
+
+        counts = Counts()
         while (message := line.receive()) is not None:
             if message["kind"] != "call":
                 continue
-            line.send(_answer(message, line))
+            answer = _answer(message, line)
+            answer["counted"] = counts.changed()
+            line.send(answer)
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
 
@@ -173,6 +190,7 @@ def _prepare(setup: Setup) -> Answer:
         doing = "initialise"
         if setup["after_imports"] is not None:
             pickle.loads(setup["after_imports"])()  # noqa: S301 - from our own parent
+        importlib.import_module(_METRICS)
     except BaseException as error:  # noqa: BLE001 - even sys.exit() in a module is the parent's to report
         return _failure("failed", error, message=f"cannot {doing}")
     return {"kind": "ready", "seconds": time.monotonic() - began}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
+from temporal_fleet.execution.child_metrics import Meter, Updates
 from temporal_fleet.sdk_internals import CancellationDetailsHolder, activity_context
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Attempt:
         self._info: activity.Info = pickle.loads(info)  # noqa: S301 - from our own parent
         self._details = CancellationDetailsHolder()
         self._heartbeats = _Heartbeats(line)
+        self._updates = Updates(line)
         self._reading = threading.Lock()
         self._has_asked = False
         self._has_raised = False
@@ -60,12 +62,14 @@ class Attempt:
             cancelled=_Question(self, lambda: self.is_cancelled),
             worker_shutdown=_Question(self, lambda: self.is_worker_shutdown),
             payload_converter=_payload_converter,
+            metric_meter=Meter(self._updates),
             cancellation_details=self._details,
         ):
             try:
                 yield
             finally:
                 self._heartbeats.close()
+                self._updates.close()
 
     def ask(self, seconds: float | None = 0) -> None:
         """Read what the parent has said; wait up to *seconds* for something, None = as long as it takes."""

@@ -8,9 +8,9 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Protocol
 
 from temporal_fleet.errors import FleetError
 from temporal_fleet.execution import child as child_program
@@ -18,8 +18,18 @@ from temporal_fleet.execution.child import HEADER, Answer, Notice
 
 _LATE_ANSWER = timedelta(seconds=0.5)  # what a child sent before it died is readable at once
 _END_TIMEOUT = timedelta(seconds=1)  # from the end of the connection to that of the process
-_MEANWHILE = ("heartbeat", "asks")
+_MEANWHILE = ("heartbeat", "asks", "metrics")
 _BUFFER = 1 << 20  # bytes; answers are at most a few MiB, Temporal refuses more
+
+
+class Listener(Protocol):
+    """Hears what a function has to say while it runs."""
+
+    def heartbeat(self, details: bytes) -> None:
+        """Hear a heartbeat of the function; *details* is the pickle of a tuple."""
+
+    def measured(self, updates: bytes) -> None:
+        """Hear what the function measured; *updates* is the pickle of pairs of instrument and value."""
 
 
 class ProcessDiedError(FleetError):
@@ -115,14 +125,12 @@ class ChildProcess:
         """Exit code, negative for a signal's number; None while it lives."""
         return self._process.returncode
 
-    async def ask(
-        self, message: bytes, on_heartbeat: Callable[[bytes], None] | None = None
-    ) -> Answer:
+    async def ask(self, message: bytes, listener: Listener | None = None) -> Answer:
         """Send a message and wait for the answer; the child is of no use after any error.
 
         Args:
             message: Pickle of a setup or a call.
-            on_heartbeat: Called with the pickled details of each heartbeat before the answer.
+            listener: Told what comes before the answer; None = nobody.
         """
         self._silent.clear()
         self.asks = False
@@ -130,14 +138,19 @@ class ChildProcess:
             self._write(message)
             await self._writer.drain()
             while (answer := await self._read())["kind"] in _MEANWHILE:
-                self.asks = True
-                if answer["kind"] == "heartbeat" and on_heartbeat is not None:
-                    on_heartbeat(answer["value"] or b"")
+                self._meanwhile(answer, listener)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise ProcessDiedError(self.pid, await self._status_after_silence()) from None
         finally:
             self._silent.set()
         return answer
+
+    def _meanwhile(self, answer: Answer, listener: Listener | None) -> None:
+        self.asks |= answer["kind"] != "metrics"
+        if listener is None or answer["kind"] == "asks":
+            return
+        hear = listener.heartbeat if answer["kind"] == "heartbeat" else listener.measured
+        hear(answer["value"] or b"")
 
     def tell(self, notice: Notice) -> None:
         """Tell the function that runs now what it may want to know, if it asks."""

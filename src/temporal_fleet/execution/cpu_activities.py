@@ -22,11 +22,12 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from temporal_fleet.errors import FleetError
+from temporal_fleet.execution.child import Measured
 from temporal_fleet.execution.child_process import ProcessDiedError
+from temporal_fleet.execution.crossing import CallNotPossibleError
 from temporal_fleet.execution.processes import (
     START_TIMEOUT,
     STOP_GRACE,
-    CallNotPossibleError,
     PoolClosedError,
     ProcessPool,
 )
@@ -36,6 +37,15 @@ T = TypeVar("T")
 
 LONGEST_HEARTBEAT_INTERVAL = timedelta(seconds=10)
 """Interval without a heartbeat timeout, too: cancellation only travels with heartbeats."""
+
+_UPDATES = {
+    "create_counter": "add",
+    "create_histogram": "record",
+    "create_histogram_float": "record",
+    "create_histogram_timedelta": "record",
+    "create_gauge": "set",
+    "create_gauge_float": "set",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +63,9 @@ def cpu_bound(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         def score(batch: Batch) -> Score: ...
 
     The worker heartbeats for it, so it may have a short heartbeat timeout however long it computes.
-    ``activity.info()``, ``activity.heartbeat()`` with details, ``activity.is_cancelled()`` and
-    ``activity.is_worker_shutdown()`` work in it; ``activity.metric_meter()`` does not. When it is cancelled, or
+    ``activity.info()``, ``activity.heartbeat()`` with details, ``activity.is_cancelled()``,
+    ``activity.is_worker_shutdown()`` and ``activity.metric_meter()`` work in it, and what it counts with
+    ``prometheus_client`` is added to the worker's when it ends (gauges are not). When it is cancelled, or
     its start-to-close timeout has passed, its process is killed: no ``finally`` runs, so let it write
     nothing that must not stay half done. A function that heartbeats or asks whether it is cancelled first has a
     moment to end by itself (half of the drain's force timeout): its next heartbeat raises
@@ -125,6 +136,7 @@ async def running_process_pool(
     after_imports: Callable[[], None] | None = None,
     start_timeout: timedelta = START_TIMEOUT,
     stop_grace: timedelta = STOP_GRACE,
+    on_counted: Callable[[list[Measured]], None] | None = None,
 ) -> AsyncIterator[ProcessPool]:
     """Run a process pool and install it; the worker does this, and so does a test of an activity.
 
@@ -135,6 +147,7 @@ async def running_process_pool(
         after_imports: Called in every child after its imports; must be picklable. None = nothing.
         start_timeout: Longest time until all children are warm.
         stop_grace: How long a function that asks whether to stop may go on once it has to.
+        on_counted: Told after each call what it counted with ``prometheus_client``. None = nobody.
 
     Yields:
         The pool, warm.
@@ -149,6 +162,7 @@ async def running_process_pool(
         initializer=initializer,
         after_imports=after_imports,
         stop_grace=stop_grace,
+        on_counted=on_counted,
     )
     try:
         await pool.start(start_timeout)
@@ -251,6 +265,7 @@ class _Attempt:
         self._is_local = info.is_local
         # A heartbeat without details would take away what an earlier attempt has left.
         self._details: Sequence[Any] = info.heartbeat_details
+        self._instruments: dict[tuple[Any, ...], Any] = {}
         self._pid: int | None = None
         self._began = time.monotonic()
 
@@ -269,6 +284,14 @@ class _Attempt:
         """Tell the server that this attempt lives, and how far it is."""
         if not self._is_local:  # its worker knows that it lives
             activity.heartbeat(*self._details)
+
+    def measured(self, updates: bytes) -> None:
+        meter = activity.metric_meter()
+        for (create, name, description, unit, attributes), value in pickle.loads(updates):  # noqa: S301
+            key = (create, name, description, unit)
+            if key not in self._instruments:
+                self._instruments[key] = getattr(meter, create)(name, description, unit)
+            getattr(self._instruments[key], _UPDATES[create])(value, dict(attributes))
 
     def cancellation_details(self) -> bytes:
         return pickle.dumps(activity.cancellation_details())

@@ -17,12 +17,11 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
-from temporalio.exceptions import ApplicationError
 
 from temporal_fleet.errors import FleetError, WorkloadImportError
-from temporal_fleet.execution.child import Answer, Call, Setup
-from temporal_fleet.execution.child_process import ChildProcess, ProcessDiedError
-from temporal_fleet.log_context import activity_ids
+from temporal_fleet.execution.child import Answer, Call, Measured, Setup
+from temporal_fleet.execution.child_process import ChildProcess, Listener, ProcessDiedError
+from temporal_fleet.execution.crossing import call_message, result_of
 
 START_TIMEOUT = timedelta(seconds=60)
 """Longest time until every child is warm. Importing takes about a second; a loaded node may need
@@ -37,19 +36,11 @@ _REPLACEMENT_PAUSES = (0.1, 0.5, 2.0)  # seconds between attempts; the last one 
 log = structlog.get_logger(__name__)
 
 
-class CallNotPossibleError(FleetError):
-    """A call could not cross to the child or back: not importable or not picklable."""
-
-
 class PoolClosedError(FleetError):
     """The pool was closed before the call was done."""
 
 
-class ChildTracebackError(Exception):
-    """Carries the child's traceback of an error; the cause of the error that is raised again."""
-
-
-class Caller(Protocol):
+class Caller(Listener, Protocol):
     """The activity that calls a function of the pool."""
 
     @property
@@ -58,9 +49,6 @@ class Caller(Protocol):
 
     def began(self, pid: int) -> None:
         """Hear that the call has begun, in the child with this process ID."""
-
-    def heartbeat(self, details: bytes) -> None:
-        """Hear a heartbeat of the function; *details* is the pickle of a tuple."""
 
     def cancellation_details(self) -> bytes:
         """Return the pickle of why it is cancelled, an ``activity.ActivityCancellationDetails`` or None."""
@@ -81,6 +69,7 @@ class ProcessPool:
         initializer: Callable[[], None] | None = None,
         after_imports: Callable[[], None] | None = None,
         stop_grace: timedelta = STOP_GRACE,
+        on_counted: Callable[[list[Measured]], None] | None = None,
     ) -> None:
         """Prepare a pool; :meth:`start` starts it.
 
@@ -91,7 +80,9 @@ class ProcessPool:
                 picklable. None = nothing.
             after_imports: Called in every child after its imports; must be picklable. None = nothing.
             stop_grace: How long a function that asks whether to stop may go on once it has to.
+            on_counted: Told after each call what it counted with ``prometheus_client``. None = nobody.
         """
+        self._on_counted = on_counted
         self._size = size
         self._stop_grace = stop_grace
         self._warm_imports = list(warm_imports)
@@ -190,7 +181,7 @@ class ProcessPool:
             Exception: What the function raised, with its own class and the child's traceback as
                 cause.
         """
-        call = _call(module, name, args, kwargs)
+        call = call_message(module, name, args, kwargs)
         child = await self._free_child()
         self._busy.add(child)
         if caller is not None:
@@ -207,16 +198,13 @@ class ProcessPool:
         finally:
             self._busy.discard(child)
         self._idle.put_nowait(child)
-        return _result(answer, f"{module}.{name}")
+        if self._on_counted is not None:
+            self._on_counted(answer["counted"])
+        return result_of(answer, f"{module}.{name}")
 
     async def _ask(self, child: ChildProcess, call: Call, caller: Caller | None) -> Answer:
         # In a task of its own, so that a cancellation does not end it in the middle of a message.
-        asking = asyncio.create_task(
-            child.ask(
-                pickle.dumps(call, pickle.HIGHEST_PROTOCOL),
-                None if caller is None else caller.heartbeat,
-            )
-        )
+        asking = asyncio.create_task(child.ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL), caller))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -375,51 +363,3 @@ def _pauses() -> Iterator[float]:
     yield from _REPLACEMENT_PAUSES
     while True:
         yield _REPLACEMENT_PAUSES[-1]
-
-
-def _call(module: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-    try:
-        arguments = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        kinds = ", ".join(type(value).__qualname__ for value in (*args, *kwargs.values()))
-        raise CallNotPossibleError(
-            f"cannot pickle the arguments of {module}.{name}, of types {kinds}: {error}"
-        ) from error
-    # Other fields than these simple ones may be unpicklable, and are of no use in a log line.
-    fields = {
-        key: value
-        for key, value in structlog.contextvars.get_contextvars().items()
-        if isinstance(value, (str, int, float, bool))
-    }
-    return {
-        "kind": "call",
-        "module": module,
-        "name": name,
-        "arguments": arguments,
-        "log_ids": activity_ids.get(),
-        "log_context": fields,
-        "activity": None,
-        "worker_shutdown": False,
-    }
-
-
-def _result(answer: Answer, function: str) -> Any:
-    if answer["kind"] == "impossible":
-        raise CallNotPossibleError(
-            f"the process of the pool {answer['message']} (function {function}):\n"
-            f"{answer['trace'].rstrip()}"
-        )
-    value = answer["value"]
-    if value is None:
-        raise ApplicationError(
-            answer["message"], type=answer["error_type"]
-        ) from ChildTracebackError(answer["trace"])
-    try:
-        result = pickle.loads(value)  # noqa: S301 - from our own child
-    except Exception as error:
-        raise CallNotPossibleError(
-            f"cannot unpickle what {function} {answer['kind']}: {error}"
-        ) from error
-    if answer["kind"] == "returned":
-        return result
-    raise result from ChildTracebackError(answer["trace"])

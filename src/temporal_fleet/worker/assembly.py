@@ -193,6 +193,7 @@ class Assembly:
                 ),
                 after_imports=partial(take_logging_back, discover()[self.name].module),
                 stop_grace=self.settings.drain.force_timeout / 2,
+                on_counted=self.metrics.pool_counts.add,
             )
         )
         self.metrics.watch_process_pool(

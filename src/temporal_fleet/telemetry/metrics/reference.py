@@ -145,8 +145,8 @@ buckets as an argument.
 
 `process_*`, `python_gc_*` and `python_info` come from `prometheus_client`, and so does every metric
 that a workload registers there, such as `prometheus_client.Counter("payments_captured", "...")`.
-Use that for what belongs to no single workflow or activity. What `@cpu_bound` functions count is
-[not among it](../concepts/execution-models.md#processes).
+Use that for what belongs to no single workflow or activity. What `@cpu_bound` functions count in
+their processes is added to it, except gauges ([when](../concepts/execution-models.md#processes)).
 """
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from temporal_fleet.telemetry.metrics import families as f
 from temporal_fleet.telemetry.metrics.families import Family, deployment_labels
+from temporal_fleet.telemetry.metrics.pool_counts import PoolCounts
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -28,10 +29,12 @@ class Metrics:
     Attributes:
         labels: The labels ``deployment`` and ``build_id``, which the health server puts on every
             sample.
+        pool_counts: What workloads count in this process and in those of the process pool.
     """
 
     def __init__(self, settings: Settings, *, workload: str) -> None:
         self.labels = deployment_labels(settings, workload=workload)
+        self.pool_counts = PoolCounts()
         self._workload = workload
         self._lock = threading.Lock()
         self._phase = f.PHASES[0]
@@ -131,9 +134,9 @@ class Metrics:
         After ours comes ``prometheus_client``'s default registry: the metrics that workloads
         define, and those of the process and the garbage collector.
         """
-        from prometheus_client import REGISTRY, generate_latest
+        from prometheus_client import generate_latest
 
-        return bytes(generate_latest(self._registry) + generate_latest(REGISTRY))
+        return bytes(generate_latest(self._registry) + generate_latest(self.pool_counts))
 
     def collect(self) -> Iterable[Metric]:
         """Yield all families with their samples; ``prometheus_client`` calls it at each scrape."""
