@@ -85,7 +85,7 @@ def exit_codes_page() -> str:
             f"| {INTERRUPTED} | | Ctrl-C in a command that does not drain. |",
             f"| {TERMINATED} | | SIGTERM in `fleet start`, after its summary. |",
             "",
-            "A signal is no failure: a worker that was told to stop and drained ends with 0, not with "
+            "A signal is not a failure: a worker that was told to stop and drained ends with 0, not with "
             "the number of the signal.",
         ]
     )

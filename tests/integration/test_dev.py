@@ -210,7 +210,7 @@ async def test_dev_with_broken_code_runs_the_old_code_until_it_is_mended(
         await dev.printed(READY)
         (before,) = dev.workers()
         break_code(greeting)
-        await dev.printed("the old one goes on")
+        await dev.printed("the old code keeps running")
         during = [each for each in dev.workers() if each.status() != "zombie"]
         old = await greet(tmp_path / "here", "ann")
         greeting.write("models.py", MODELS)

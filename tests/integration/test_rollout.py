@@ -441,7 +441,7 @@ async def test_apply_interrupted_in_a_pause_says_how_to_go_on(
         ended = await command.ended()
 
     assert ended.code == 130
-    assert "The same command goes on from there" in ended.out
+    assert "The same command continues from there" in ended.out
     assert "Traceback" not in ended.text
 
 
@@ -585,7 +585,7 @@ async def test_change_in_a_terminal_asks_and_does_nothing_without_a_yes(client: 
         after = await observe(Server(client), name)
 
     assert refused.code == 1
-    assert "Go on? [y/N]" in refused.out
+    assert "Continue? [y/N]" in refused.out
     assert "nothing was changed" in refused.err
     assert between.routing == Routing(None)
     assert agreed.code == 0, agreed.text
@@ -601,7 +601,7 @@ async def test_interrupt_at_the_question_ends_the_command_at_once(client: Client
     ):
         assert command.process.stdout
         async with asyncio.timeout(40):
-            await command.process.stdout.readuntil(b"Go on?")
+            await command.process.stdout.readuntil(b"Continue?")
         await until(lambda: state_of(command.process.pid), lambda state: state == "S")
         command.process.send_signal(signal.SIGINT)
         ended = await command.ended()

@@ -342,7 +342,7 @@ def test_check_start_of_unregistered_workflow_is_reported(workflows: ModuleType)
     [
         ("", "has no env_prefix"),
         ("fleet_parcels_", "has the env_prefix 'fleet_parcels_', which belongs to the runtime"),
-        (None, "is no class of pydantic-settings"),
+        (None, "is not a pydantic-settings class"),
     ],
 )
 def test_check_settings_without_prefix_of_their_own_are_reported(

@@ -249,7 +249,7 @@ PROBLEMS = [
     ),
     pytest.param(
         with_queue(builds={**BUILDS, "green": {}}),
-        "queues.orders.builds.green.buildId: '' is no build ID (set in f.json). Name one, or set "
+        "queues.orders.builds.green.buildId: '' is not a build ID (set in f.json). Name one, or set "
         "versioned: false for workers without versioning.",
         id="no-build-id",
     ),

@@ -276,7 +276,7 @@ def test_rows_of_loaded_settings_show_value_source_and_no_secret() -> None:
         "30",
         "seconds",
     )
-    assert drain.description.startswith("How long running activities may go on after SIGTERM")
+    assert drain.description.startswith("How long running activities may continue after SIGTERM")
 
 
 def test_rows_of_loaded_settings_are_all_described() -> None:

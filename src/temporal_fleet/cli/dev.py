@@ -28,7 +28,7 @@ _PORT = click.IntRange(1, 65535)
     metavar="DIRECTORY",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Restart all workloads when something changes in there, too; may be given several times.",
+    help="Also restart all workloads when something in this directory changes; may be given several times.",
 )
 @click.option(
     "--server",
@@ -54,14 +54,14 @@ _PORT = click.IntRange(1, 65535)
     "search_attributes",
     metavar="NAME=TYPE",
     multiple=True,
-    help="Search attribute that the server shall have; may be given several times.",
+    help="Search attribute to register on the server; may be given several times.",
 )
 def dev(no_reload: bool, **options: Any) -> int:
     """Run a Temporal server and all installed workloads; restart what changes.
 
     Each workload runs in a process of its own, as `fleet worker` does in production. When a file of
     a workload or of a local library that it requires changes, that workload is restarted within a
-    second; if the new code cannot be imported, the old one goes on.
+    second; if the new code cannot be imported, the old code keeps running.
     Workflows are kept in .fleet/temporal.db. Ctrl-C drains and stops everything.
     """
     from temporal_fleet.dev import DevOptions, develop

@@ -68,7 +68,7 @@ def start(workload: str, file: str, **options: Any) -> int:
     """Start one workflow for each line of FILE, as WORKLOAD declares it.
 
     FILE holds one JSON object per line; `-` is standard input. A line that is not what the workload
-    takes is reported with its number, and the rest goes on. Starting a file again goes on where it
+    takes is reported with its number, and the other lines are started. Starting a file again continues where it
     was interrupted: a workflow that is already there, running or finished, is left alone.
 
     The exit code is 1 when a line was rejected or a workflow failed.

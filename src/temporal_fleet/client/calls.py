@@ -140,7 +140,7 @@ class PatientCalls:
     def _gone(self, error: RPCError, what: str, waited: float) -> ConnectionFailedError:
         return ConnectionFailedError(
             f"{self._failed(error, what)}. Tried again for {waited:.0f} s. Run the same command again "
-            "when the server is back: it goes on where it stopped"
+            "when the server is back: it continues where it stopped"
         )
 
     def _failed(self, error: RPCError, what: str) -> str:

@@ -257,7 +257,7 @@ def _pem(temporal: TemporalSettings, item: str, label: bytes) -> bytes | None:
         raise CredentialError(f"{name}{where} holds no {label.decode().lower()} in PEM form")
     if b"BEGIN ENCRYPTED PRIVATE KEY" in content or b"Proc-Type: 4,ENCRYPTED" in content:
         raise CredentialError(
-            f"{name}{where} holds a private key with a passphrase, and there is nobody to type it: "
+            f"{name}{where} holds a private key with a passphrase, which a worker cannot type in: "
             "store the key without one (`openssl pkey -in KEY -out NEW_KEY`)"
         )
     return content

@@ -144,7 +144,7 @@ class SupervisedWorkload:
             if current is not None:
                 self._say(
                     f"✗ {self.name}: the new code does not start (status {self._last_code}); "
-                    "the old one goes on"
+                    "the old code keeps running"
                 )
             return None
         if self._changed.is_set():

@@ -153,7 +153,7 @@ def _check_nexus_handlers(workload: Workload[Any, Any], _settings: Settings) -> 
         if nexus_service(item) is None:
             yield Problem(
                 subject=subject,
-                message=f"is listed in workload {workload.name!r}, but is no service handler",
+                message=f"is listed in workload {workload.name!r}, but is not a service handler",
                 cure="Decorate the class with @nexusrpc.handler.service_handler",
             )
         elif isinstance(item, type) and (
@@ -326,7 +326,7 @@ def _check_settings(workload: Workload[Any, Any], _settings: Settings) -> Iterat
     prefix = settings_prefix(workload.settings)
     obstacle = None
     if prefix is None:
-        obstacle = "is no class of pydantic-settings"
+        obstacle = "is not a pydantic-settings class"
     elif not prefix:
         obstacle = "has no env_prefix, so its variables may be anybody's"
     elif prefix.upper().startswith(_RESERVED_PREFIXES):

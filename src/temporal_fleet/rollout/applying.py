@@ -54,7 +54,7 @@ RECHECK_TIMEOUT = timedelta(seconds=5)
 MOST_CONFLICTS = 10
 """How often a change is made again because something but the routing has changed meanwhile."""
 
-_AGAIN = "to go on from there, look at it and run the same command again"
+_AGAIN = "to continue from there, look at it and run the same command again"
 
 Planner = Callable[[ObservedDeployment, str], Plan | Refusal]
 """Makes a plan of what is observed, for the identity that carries it out."""
@@ -132,7 +132,7 @@ class Rollout:
             await self._await_propagation()
         except asyncio.CancelledError:
             self._progress(
-                "interrupted: the routing stays as it is. The same command goes on from there; "
+                "interrupted: the routing stays as it is. The same command continues from there; "
                 f"`fleet rollout rollback {self._deployment}` ends a ramp"
             )
             raise
@@ -310,7 +310,7 @@ class Rollout:
             waited = PROPAGATION_TIMEOUT.total_seconds()
             self._progress(
                 f"warning: the server has not confirmed within {waited:g} s (propagation timeout) that all "
-                "task queues have the new routing. The routing was changed and the rollout goes on"
+                "task queues have the new routing. The routing was changed and the rollout continues"
             )
 
     def _error(self, reason: str) -> RolloutError:

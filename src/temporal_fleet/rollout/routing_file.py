@@ -229,7 +229,7 @@ def _check_builds(path: str, builds: Mapping[str, _Build], source: str) -> Itera
         if not build.versioned:
             continue
         if build.build_id in ("", UNVERSIONED):
-            message = f"'{build.build_id}' is no build ID"
+            message = f"'{build.build_id}' is not a build ID"
             cure = "Name one, or set versioned: false for workers without versioning."
             yield Problem(f"{path}.{key}.buildId", message, source, cure)
         elif build.build_id in keys:

@@ -205,7 +205,7 @@ class DrainSettings(Group):
     """
 
     timeout: Annotated[timedelta, Field(ge=ZERO)] = timedelta(seconds=30)
-    """How long running activities may go on after SIGTERM; those still running then are cancelled.
+    """How long running activities may continue after SIGTERM; those still running then are cancelled.
     0 = cancel at once."""
     margin: PositiveDuration = timedelta(seconds=10)
     """How long the end may take after `timeout`: cancelled activities, closing of resources,

@@ -135,7 +135,7 @@ def plan_rollback(
     accepted = {*accepted, Risk.SHARED_TASK_QUEUES}
     plan = _plan(observed, Routing(target.build_id), accepted=accepted, identity=identity)
     if isinstance(plan, Plan) and target.build_id != UNVERSIONED and not was_current(target):
-        note = f"{build_name(target.build_id)} was never current: this is no way back to known code"
+        note = f"{build_name(target.build_id)} was never current, so this does not go back to known code"
         plan = Plan(plan.deployment, plan.steps, (note, *plan.notes))
     return plan
 
@@ -192,7 +192,7 @@ def _check_known(observed: ObservedDeployment, build_id: str) -> list[str]:
         if unversioned is not None and unversioned.has_pollers:
             return []
         return [
-            "no worker polls without a build ID, so there is nobody to route to. Start unversioned "
+            "no worker polls without a build ID, so there are no workers to route to. Start unversioned "
             f"workers first, or name another build. {_candidates(_other_polled(observed))}"
         ]
     if build_id in observed.builds:

@@ -139,7 +139,7 @@ def apply(*, wanted: _Wanted, hook: bool, yes: bool, poller_timeout: timedelta) 
     """Make Temporal's routing equal to a file, once every build is polled that gets work.
 
     All task queues are planned first; when one is refused, nothing is changed. A rollout that was
-    interrupted goes on where it stopped when it is started again.
+    interrupted continues where it stopped when it is started again.
     """
     from temporal_fleet.versioning import RolloutMode
 
@@ -356,7 +356,7 @@ async def _change(
         return 1
     if all(each.is_done for each in plans):
         return 0
-    if not confirm("Go on?", yes=yes):
+    if not confirm("Continue?", yes=yes):
         click.echo("nothing was changed", err=True)
         return 1
     return await carry_out(server, plans, poller_timeout=poller_timeout, teller=teller)

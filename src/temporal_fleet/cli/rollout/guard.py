@@ -59,14 +59,14 @@ _LEFT = (
     "--next",
     "wanted",
     metavar="FILE",
-    help="That of what is to be installed; none = everything goes.",
+    help="routing.json of what is to be installed; without it, everything is removed.",
 )
 @click.option(
     "--force",
     "forced",
     metavar="KEY/BUILD_ID",
     multiple=True,
-    help="A build that may go whatever it still does.",
+    help="A build that may be removed even if it still has work.",
 )
 @task_queue_option
 def guard(
@@ -75,7 +75,8 @@ def guard(
     """Refuse a change that would remove a build that still has work.
 
     A build must not go while it is current or ramping, or has open pinned runs. Where nothing is left
-    of its Worker Deployment, as in an uninstallation, no open run at all may be left.
+    of its Worker Deployment, as in an uninstallation, no open run at all may be left. Where several keys share
+    a Worker Deployment, one of them must not go while a build needs the workload that only its workers run.
     """
     from temporal_fleet.rollout.changes import unversioned_task_queues
     from temporal_fleet.versioning import place_left, removed_builds
@@ -141,7 +142,7 @@ def _judge(
         return 0
     named = ", ".join(f'"{each.name}"' for each in verdict.refused)
     click.echo(
-        "Nothing was changed. To go on all the same and lose that work: upgrade with "
+        "Nothing was changed. To proceed anyway and lose that work: upgrade with "
         f"hooks.guard.forceRemoveBuilds: [{named}] (here: guard --force), or use helm's --no-hooks",
         err=True,
     )
@@ -166,4 +167,4 @@ def _print(verdict: RemovalVerdict) -> None:
 
 def _print_unused(names: Collection[str]) -> None:
     for name in names:
-        click.echo(f"--force {name}: it is not removed, or nothing is in its way")
+        click.echo(f"--force {name}: this build is not removed, or may be removed without it")

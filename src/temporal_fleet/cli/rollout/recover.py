@@ -27,7 +27,7 @@ _SHOWN = 20
         ),
         (
             "fleet rollout recover orders --from 1.5.0 --reset last-workflow-task",
-            "start anew on the current build, from the last workflow task that was completed",
+            "restart on the current build, from the last workflow task that was completed",
         ),
         (
             "fleet rollout recover orders --from 1.5.0 --auto-upgrade "
@@ -43,7 +43,7 @@ _SHOWN = 20
 @click.option(
     "--reset",
     type=click.Choice(["first-workflow-task", "last-workflow-task"]),
-    help="Start the runs anew from there, on the current build unless --to names another; "
+    help="Restart the runs from there, on the current build unless --to names another; "
     "activities after that point run again.",
 )
 @click.option("--query", metavar="FILTER", help="Only runs that match Temporal's list filter.")
@@ -64,7 +64,7 @@ def recover(
 ) -> int:
     """Move open pinned runs off a bad build.
 
-    Route new work away from it first: fleet rollout rollback. Runs go on as they are on the other
+    Route new work away from it first: fleet rollout rollback. Runs continue unchanged on the other
     build, whose code must fit their history; or they are reset. A run counts as moved once that build
     has completed a workflow task of it; an idle run is handed over and moves with its next task. The
     exit code is 1 when a run could not be moved.
@@ -159,7 +159,7 @@ async def _move(server: Server, recovery: Recovery, runs: Sequence[OpenRun]) -> 
         try:
             await recover_runs(server, recovery, runs, on_result)
         except asyncio.CancelledError:
-            click.echo(f"interrupted: {_counts(report)}; the same command goes on", err=True)
+            click.echo(f"interrupted: {_counts(report)}; the same command continues", err=True)
             raise
     return report
 

@@ -51,7 +51,7 @@ def status(
 ) -> int:
     """Show builds, routing, drainage, pollers, backlog, open runs and age.
 
-    PINNED counts open runs that only this build can go on with, OPEN all that it worked on last. The
+    PINNED counts open runs that only this build can continue, OPEN all runs that it worked on last. The
     list of runs lags behind by about a second. In a narrow terminal AGE, BACKLOG, DRAINAGE and OPEN
     are left out, in this order. The exit code is 1 when a Worker Deployment that is named is unknown.
     """

@@ -204,7 +204,7 @@ class OrderWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("the order goes on without a fraud score: %s", error.cause)
+            workflow.logger.warning("the order continues without a fraud score: %s", error.cause)
             return
         if fraud.suspicious:
             raise _RefusedError("fraud_suspected", f"fraud score {fraud.score:.2f}")
