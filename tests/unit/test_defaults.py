@@ -75,6 +75,7 @@ log.core_level FLEET_LOG_CORE_LEVEL logCoreLevel WARN
 metrics.enabled FLEET_METRICS_ENABLED metricsEnabled true
 metrics.schedule_to_start_buckets FLEET_METRICS_SCHEDULE_TO_START_BUCKETS metricsScheduleToStartBuckets 0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,300,1800
 metrics.latency_buckets FLEET_METRICS_LATENCY_BUCKETS metricsLatencyBuckets 0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,300,1800
+metrics.histogram_buckets FLEET_METRICS_HISTOGRAM_BUCKETS metricsHistogramBuckets none
 tracing.otlp_endpoint FLEET_TRACING_OTLP_ENDPOINT tracingOtlpEndpoint none
 tracing.otlp_headers FLEET_TRACING_OTLP_HEADERS tracingOtlpHeaders none
 tracing.sample_ratio FLEET_TRACING_SAMPLE_RATIO tracingSampleRatio 1

@@ -275,6 +275,30 @@ def test_histograms_of_workloads_have_the_buckets_that_the_reference_names() -> 
     assert f"{', '.join(SDK_BUCKETS[:-1])} and {SDK_BUCKETS[-1]}" in reference_markdown()
 
 
+def test_histograms_of_workloads_can_have_buckets_of_their_own() -> None:
+    """Buckets set for a histogram's name, without its unit, are those it is exposed with."""
+    listed = "page_bytes=1000,1e6 render_time=0.5,3"
+    settings = Settings(metrics=MetricsSettings(histogram_buckets=listed))
+    runtime, port = build_runtime(settings, workload="orders")
+    runtime.metric_meter.create_histogram("page_bytes", unit="By").record(250_000)
+    runtime.metric_meter.create_histogram_timedelta("render_time").record(timedelta(seconds=1))
+
+    assert port is not None
+    counts = {
+        (name.removesuffix("_bucket"), dict(labels)["le"]): number
+        for (name, labels), number in samples(core_text(port)).items()
+        if name.endswith("_bucket")
+    }
+    assert counts == {
+        ("page_bytes_By", "1000"): 0,
+        ("page_bytes_By", "1000000"): 1,
+        ("page_bytes_By", "+Inf"): 1,
+        ("render_time_seconds", "0.5"): 0,
+        ("render_time_seconds", "3"): 1,
+        ("render_time_seconds", "+Inf"): 1,
+    }
+
+
 def test_runtime_without_metrics_opens_no_port() -> None:
     """Metrics that are turned off cost no endpoint."""
     settings = Settings(metrics=MetricsSettings(enabled=False))

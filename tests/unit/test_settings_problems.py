@@ -83,6 +83,32 @@ PROBLEMS = [
         "List every upper bound once, smallest first.",
     ),
     (
+        {"FLEET_METRICS_HISTOGRAM_BUCKETS": "score=5,1"},
+        "FLEET_METRICS_HISTOGRAM_BUCKETS: 5,1 is not increasing (set in the environment). "
+        "List every upper bound once, smallest first.",
+    ),
+    *(
+        (
+            {"FLEET_METRICS_HISTOGRAM_BUCKETS": text},
+            f"FLEET_METRICS_HISTOGRAM_BUCKETS: '{text}' is not a list of histograms with bounds (set "
+            "in the environment). Write each name once with its upper bounds, such as "
+            "page_bytes=1000,100000 score=0.5,0.9.",
+        )
+        for text in ("score", "score=1 score=2", "score=0,1", "score=1,inf", "=1", "score=1,b")
+    ),
+    (
+        {"FLEET_METRICS_HISTOGRAM_BUCKETS": "score=1 my_score=2"},
+        "FLEET_METRICS_HISTOGRAM_BUCKETS: my_score cannot be told apart from score, as one name "
+        "contains the other (set in the environment). List only the shorter name, or rename one of "
+        "the histograms.",
+    ),
+    (
+        {"FLEET_METRICS_HISTOGRAM_BUCKETS": "my_long_request_latency=1"},
+        "FLEET_METRICS_HISTOGRAM_BUCKETS: my_long_request_latency cannot be told apart from "
+        "request_latency, as one name contains the other (set in the environment). Rename the "
+        "histogram; that one is the SDK's.",
+    ),
+    (
         {"FLEET_DRAIN_WARNING_SECONDS": "40"},
         "FLEET_DRAIN_WARNING_SECONDS: 40 is not less than FLEET_DRAIN_TIMEOUT_SECONDS, which is 30 "
         "(set in the environment). Lower it, raise FLEET_DRAIN_TIMEOUT_SECONDS, or use 0 for no "

@@ -16,6 +16,10 @@ from temporalio.runtime import (
 
 from temporal_fleet.errors import PortInUseError
 from temporal_fleet.ports import free_port
+from temporal_fleet.settings.observability import (
+    LATENCY_HISTOGRAMS,
+    SCHEDULE_TO_START_HISTOGRAMS,
+)
 from temporal_fleet.telemetry.metrics.families import deployment_labels
 
 if TYPE_CHECKING:
@@ -24,25 +28,6 @@ if TYPE_CHECKING:
 CORE_LOGGER = "temporalio.core"
 """Logger that gets the lines of the SDK's Rust core."""
 _PORT_ATTEMPTS = 10
-_SCHEDULE_TO_START = (
-    "workflow_task_schedule_to_start_latency",
-    "activity_schedule_to_start_latency",
-    "nexus_task_schedule_to_start_latency",
-)
-# Not the end-to-end latency of workflows: it takes up to months, for which the SDK's own buckets
-# are made.
-_LATENCIES = (
-    "request_latency",
-    "long_request_latency",
-    "workflow_task_execution_latency",
-    "workflow_task_replay_latency",
-    "activity_execution_latency",
-    "activity_succeed_endtoend_latency",
-    "local_activity_execution_latency",
-    "local_activity_succeed_endtoend_latency",
-    "nexus_task_execution_latency",
-    "nexus_task_endtoend_latency",
-)
 
 
 def build_runtime(settings: Settings, *, workload: str) -> tuple[Runtime, int | None]:
@@ -109,7 +94,8 @@ def _prometheus(settings: MetricsSettings, port: int) -> PrometheusConfig:
         unit_suffix=True,
         durations_as_seconds=True,
         histogram_bucket_overrides={
-            **dict.fromkeys(_SCHEDULE_TO_START, settings.schedule_to_start_buckets),
-            **dict.fromkeys(_LATENCIES, settings.latency_buckets),
+            **dict.fromkeys(SCHEDULE_TO_START_HISTOGRAMS, settings.schedule_to_start_buckets),
+            **dict.fromkeys(LATENCY_HISTOGRAMS, settings.latency_buckets),
+            **settings.own_histograms,
         },
     )

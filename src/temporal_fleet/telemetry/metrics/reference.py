@@ -137,9 +137,11 @@ All carry `namespace` as well. A metric appears when it is first updated.
 {core}
 
 What workflows and activities record with `metric_meter()` is here too. Such histograms have the
-buckets {sdk_buckets} of the SDK, whatever they measure: no setting changes
-them. A histogram that needs others is better registered with `prometheus_client`, which takes its
-buckets as an argument.
+buckets {sdk_buckets} of the SDK, whatever they measure, unless
+`FLEET_METRICS_HISTOGRAM_BUCKETS` lists others: `page_bytes=1000,100000 score=0.5,0.9`. A name is the
+one given to `metric_meter()`, without a unit, and stands for every histogram whose name contains it;
+so a name that contains one of the table above, such as `my_request_latency`, cannot be listed and has
+that one's buckets.
 
 ## Of the process and of workloads
 
