@@ -99,3 +99,32 @@ async def test_activity_that_waits_in_a_worker_is_given_back_at_a_drain(
         assert activity.last_failure.application_failure_info.type == "WorkerShutdown"
         assert activity.attempt == 2
     assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_local_activity_that_waits_for_a_thread_is_given_back_at_a_drain(
+    client: Client, tmp_path: Path
+) -> None:
+    """One that waits never begins here: its retry becomes a timer of the workflow; one that runs may finish."""
+    async with running_worker(address(client), environment=ONE_THREAD) as worker:
+        await worker.logged("polling")
+        handles = [
+            await client.start_workflow(
+                "RunLocalActivity",
+                args=["nap_thread", str(tmp_path), 3.0],
+                id=f"local-waits-{uuid.uuid4()}",
+                task_queue="sample",
+            )
+            for _ in range(2)
+        ]
+        await waiting(worker, "thread", 1)
+        worker.signal()
+        assert await worker.exit_code() == 0
+
+    assert worker.events("drained")[0]["seconds"] < 20, "the drain timeout is 30 s"
+    histories = [(await handle.fetch_history()).events for handle in handles]
+    timers = [
+        any(event.HasField("timer_started_event_attributes") for event in events)
+        for events in histories
+    ]
+    assert sorted(timers) == [False, True]
+    assert (await handles[timers.index(False)].result()) == "attempt 1"

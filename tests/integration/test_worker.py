@@ -76,6 +76,24 @@ async def test_worker_started_becomes_ready_and_runs_workflows(
         assert await worker.exit_code() == 0
 
 
+async def test_counters_of_a_computation_are_on_the_metrics_page(
+    client: Client, tmp_path: Path
+) -> None:
+    """What a CPU-bound function counts in its process is there by the time the server knows its result."""
+    async with running_worker(address(client)) as worker:
+        await polling(worker)
+        for _ in range(2):
+            await (await start(client, "spin", tmp_path, 0.01)).result()
+        lines = (await worker.get("/metrics"))[1].splitlines()
+        counted = {
+            line.partition("{")[0]: float(line.split()[-1])
+            for line in lines
+            if line.startswith(("sample_spins_total{", "sample_metered_spins_total{"))
+        }
+
+    assert counted == {"sample_spins_total": 2, "sample_metered_spins_total": 2}
+
+
 @pytest.mark.parametrize("name", ["nap_async", "nap_thread", "spin"])
 async def test_sigterm_with_time_to_finish_loses_nothing(
     client: Client, tmp_path: Path, name: str

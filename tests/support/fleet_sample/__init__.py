@@ -49,6 +49,7 @@ workload: Workload[None, dict[str, Any]] = Workload(
     description="Activities that behave well and badly when their worker stops",
     workflows=[RunActivity, RunLocalActivity],
     activities=[SampleActivities, fail, fail_mutely, nap_thread, stubborn_thread, spin],
+    passthrough_modules=["fleet_sample.activities"],
     resources=open_resources,
     health_checks={"marker": check_marker},
 )
@@ -58,4 +59,5 @@ computing: Workload[None, None] = Workload(
     description="Activities that all compute in processes",
     workflows=[RunActivity],
     activities=[spin],
+    passthrough_modules=["fleet_sample.activities"],
 )

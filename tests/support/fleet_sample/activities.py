@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter
 from temporalio import activity
 from typing_extensions import override
 
 from temporal_fleet import cpu_bound
+
+SPINS = Counter("sample_spins", "Times that spin() has begun.")
 
 
 def _mark(folder: str, name: str) -> None:
@@ -99,5 +102,7 @@ def _spin(seconds: float) -> int:
 @cpu_bound
 def spin(folder: str, seconds: float) -> int:
     """Compute in a child process; returns the child's process ID."""
+    SPINS.inc()
+    activity.metric_meter().create_counter("sample_metered_spins").add(1)
     Path(folder, f"spinning.{os.getpid()}").touch()
     return _spin(seconds)
