@@ -61,6 +61,13 @@ def measure_wrongly() -> str:
 
 @activity.defn
 @cpu_bound
+def measure_strangely(value: int) -> None:
+    """Count by what no counter can take."""
+    activity.metric_meter().create_counter("rounds").add(value)
+
+
+@activity.defn
+@cpu_bound
 def count_pages(pages: int, fails: bool = False) -> int:
     """Count with prometheus_client, return the process ID or fail."""
     PAGES.labels("read").inc(pages)

@@ -9,6 +9,7 @@ from typing import Any
 import cpu_metrics_sample
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from temporalio.exceptions import ApplicationError
 from temporalio.runtime import MetricBuffer, MetricBufferDurationFormat, Runtime, TelemetryConfig
 from temporalio.testing import ActivityEnvironment
 
@@ -95,6 +96,18 @@ async def test_wrong_value_is_told_to_the_function(environment: ActivityEnvironm
         told = await environment.run(cpu_metrics_sample.measure_wrongly)
 
     assert "non-negative" in told
+
+
+async def test_value_that_a_metric_cannot_take_fails_its_attempt(
+    environment: ActivityEnvironment,
+) -> None:
+    """The error names the metric, and the next call works."""
+    async with running_process_pool(1, SAMPLE):
+        with pytest.raises(ApplicationError, match="for the metric 'rounds'") as caught:
+            await environment.run(cpu_metrics_sample.measure_strangely, 2**70)
+        await environment.run(cpu_metrics_sample.measure)
+
+    assert caught.value.type == "CallNotPossible"
 
 
 async def test_counts_of_all_processes_are_added_to_those_of_the_worker() -> None:

@@ -286,12 +286,19 @@ class _Attempt:
             activity.heartbeat(*self._details)
 
     def measured(self, updates: bytes) -> None:
-        meter = activity.metric_meter()
-        for (create, name, description, unit, attributes), value in pickle.loads(updates):  # noqa: S301
-            key = (create, name, description, unit)
-            if key not in self._instruments:
-                self._instruments[key] = getattr(meter, create)(name, description, unit)
-            getattr(self._instruments[key], _UPDATES[create])(value, dict(attributes))
+        for (*described, attributes), value in pickle.loads(updates):  # noqa: S301 - from our own child
+            try:
+                self._measure(tuple(described), dict(attributes), value)
+            except Exception as error:
+                raise CallNotPossibleError(
+                    f"cannot record {value!r} for the metric {described[1]!r}: {error}"
+                ) from error
+
+    def _measure(self, described: tuple[str, ...], attributes: dict[str, Any], value: Any) -> None:
+        create, *names = described
+        if described not in self._instruments:
+            self._instruments[described] = getattr(activity.metric_meter(), create)(*names)
+        getattr(self._instruments[described], _UPDATES[create])(value, attributes)
 
     def cancellation_details(self) -> bytes:
         return pickle.dumps(activity.cancellation_details())
