@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from typing_extensions import override
 
 from temporal_fleet.errors import Problem, WorkloadError
+from temporal_fleet.log_context import recent_runs
 from temporal_fleet.registration.definitions import location_of
 from temporal_fleet.registration.sandbox_imports import SLOW_IMPORT, ImportCosts, explain_failure
 from temporal_fleet.sdk_internals import WorkflowDefinition
@@ -159,6 +160,11 @@ class _GuardedRunner(SandboxedWorkflowRunner):
     @override
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance = super().create_instance(det)
+        recent_runs.note(
+            det.info.run_id,
+            workflow_id=det.info.workflow_id,
+            workflow_type=det.info.workflow_type,
+        )
         self.after_import(det.defn.cls.__module__)
         workflow = det.defn.cls
         # The SDK keeps what it imported inside the sandbox under this name. The same class as

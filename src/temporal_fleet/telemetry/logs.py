@@ -35,6 +35,8 @@ import structlog.processors
 
 from temporal_fleet.log_context import activity_ids
 from temporal_fleet.telemetry.line_formats import ConsoleFormat, Fields, printable, render_json
+from temporal_fleet.telemetry.nondeterminism import EVENT as NONDETERMINISM
+from temporal_fleet.telemetry.nondeterminism import nondeterminism
 
 if TYPE_CHECKING:
     from temporal_fleet.settings import LogSettings
@@ -278,15 +280,20 @@ class LineHandler(logging.Handler):
             details.update(attributes.get(name) or _NOTHING)
         if "run_id" in details:
             details["workflow_run_id"] = details.pop("run_id")
-        if core := attributes.get("temporal_log"):
+        level, event = record.levelname.lower(), _message(record)
+        core = attributes.get("temporal_log")
+        if core and (explained := nondeterminism(core.fields)):
+            level, event = "error", NONDETERMINISM
+            details.update(explained)
+        elif core:
             details["core"] = {"target": core.target, **core.fields}
         if record.exc_info:
             details["exception"] = _TRACEBACKS.formatException(record.exc_info)
         if record.stack_info:
             details["stack"] = record.stack_info
         return self._fields(
-            record.levelname.lower(),
-            _message(record),
+            level,
+            event,
             record.name,
             {n.lstrip("_"): attributes[n] for n in attributes.keys() - _RECORD_ATTRIBUTES},
             at=record.created,
