@@ -122,8 +122,9 @@ class Workload(Generic[SettingsT, ResourcesT]):
         default_factory=dict
     )
     """Checks by name, given the resources; one that raises makes the worker not ready."""
-    start: WorkflowStart[Any] | None = None
-    """What ``fleet start`` starts; None when files cannot be started."""
+    start: WorkflowStart[Any] | Mapping[str, WorkflowStart[Any]] | None = None
+    """What ``fleet start`` starts; several by name, chosen with ``--start NAME``. None when files cannot be
+    started."""
     search_attributes: Sequence[SearchAttributeKey[Any]] = ()
     """Search attributes that its workflows use. ``fleet dev`` registers them in its server's namespace;
     elsewhere whoever owns the namespace does."""
@@ -153,6 +154,17 @@ class Workload(Generic[SettingsT, ResourcesT]):
                     f"workload {self.name!r}: {name} must be a list or tuple, not {value!r}. "
                     f"Write {name}=[...]"
                 )
+
+    @property
+    def starts(self) -> Mapping[str | None, WorkflowStart[Any]]:
+        """What ``fleet start`` starts, by name; a single one that was declared without has the name None."""
+        if self.start is None:
+            return {}
+        return (
+            {None: self.start}
+            if isinstance(self.start, WorkflowStart)
+            else dict(self.start.items())
+        )
 
     @property
     def default_task_queue(self) -> str:

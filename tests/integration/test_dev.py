@@ -141,6 +141,7 @@ async def test_dev_when_code_changes_runs_the_new_code(
         dev.process.send_signal(signal.SIGINT)
         code = await dev.exit_code()
 
+    assert any(line.endswith("fleet start greeting FILE") for line in dev.lines)
     assert (before, after) == ("hello ann", "howdy bob")
     assert re.search(r"↻ greeting: 1 file changed \(workflows\.py\) → restarted in \d", line)
     assert code == ExitCode.OK

@@ -23,7 +23,7 @@ from written_workload import fleet_environment, write_workload
 
 from temporal_fleet import Workload
 from temporal_fleet.cli.start import TERMINATED
-from temporal_fleet.errors import ConnectionFailedError, WorkloadError
+from temporal_fleet.errors import ConnectionFailedError, ExitCode, WorkloadError
 from temporal_fleet.payloads import data_converter
 from temporal_fleet.starting import LineResult, LineStatus, start_all
 from temporal_fleet.starting.lines import LONGEST_LINE, TooLong
@@ -32,6 +32,23 @@ from temporal_fleet.testing import dev_server
 pytestmark = pytest.mark.integration
 
 PERSON = SearchAttributeKey.for_keyword("Person")
+
+TWO_STARTS = """
+from temporal_fleet import WorkflowStart, Workload
+from {package}.models import Greeting
+from {package}.workflows import Greet
+
+
+def greet_as(kind):
+    return WorkflowStart(
+        workflow=Greet, model=Greeting, workflow_id=lambda greeting: f"{{kind}}-{{greeting.name}}"
+    )
+
+
+workload = Workload(
+    name="{name}", workflows=[Greet], start={{"one": greet_as("one"), "other": greet_as("other")}}
+)
+"""
 
 
 @pytest.fixture
@@ -314,6 +331,22 @@ async def test_start_all_while_the_server_restarts_goes_on_afterwards(
 
     assert description.id == "greeting-after"
     assert report.counts[LineStatus.STARTED] >= 1
+
+
+async def test_start_command_with_a_name_uses_that_start(
+    server: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    """A workload may declare several starts by name; the command is told which one, and lists them if not."""
+    written = write_workload(tmp_path / "site", "greeting")
+    written.write("__init__.py", TWO_STARTS)
+    async with starting(server, tmp_path / "site", "--start", "other") as process:
+        output, _ = await process.communicate(b'{"name": "ann"}\n')
+    async with starting(server, tmp_path / "site") as process:
+        _, errors = await process.communicate(b'{"name": "ann"}\n')
+
+    assert json.loads(output.splitlines()[0])["workflow_id"] == "other-ann"
+    assert b"has several starts: one, other. Choose one with --start NAME" in errors
+    assert process.returncode == ExitCode.STARTUP
 
 
 async def test_start_all_for_a_workload_without_start_says_what_to_declare(

@@ -524,7 +524,7 @@ def test_describe_tells_everything_as_json(
         "settings_prefix": "PARCELS_",
         "has_resources": True,
         "health_checks": ["database"],
-        "can_start_files": False,
+        "starts": [],
     }
 
 

@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
+from temporal_fleet import WorkflowStart, Workload
 from temporal_fleet.client.calls import Pace
-from temporal_fleet.errors import FleetError
-from temporal_fleet.starting import LineResult, LineStatus, StartReport, read_lines
+from temporal_fleet.errors import FleetError, WorkloadError
+from temporal_fleet.starting import (
+    LineResult,
+    LineStatus,
+    StartReport,
+    choose_start,
+    read_lines,
+)
 from temporal_fleet.starting.lines import LONGEST_LINE, TooLong, parse_line, quantile
 
 
@@ -169,3 +176,35 @@ async def test_read_lines_of_what_cannot_be_read_says_why(path: str, reason: str
     """An error of reading is told with the file and its reason, before or in the midst of it."""
     with pytest.raises(FleetError, match=f"cannot read {path}: {reason}"):
         await anext(read_lines(Path(path)))
+
+
+BASKET = WorkflowStart(workflow=Basket, model=Basket, workflow_id=str)
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "said"),
+    [
+        (None, None, "does not say how to start"),
+        (BASKET, "refund", "has no start named 'refund': its only one has no name"),
+        ({"order": BASKET, "refund": BASKET}, None, "has several starts: order, refund"),
+        (
+            {"order": BASKET, "refund": BASKET},
+            "refnd",
+            "it has: order, refund.*Did you mean 'refund'",
+        ),
+    ],
+)
+def test_choose_start_that_is_not_there_names_those_that_are(
+    start: WorkflowStart[Basket] | dict[str, WorkflowStart[Basket]] | None,
+    name: str | None,
+    said: str,
+) -> None:
+    """A wrong name, or none where there are several, is answered with the names."""
+    with pytest.raises(WorkloadError, match=said):
+        choose_start(Workload(name="shop", start=start), name)
+
+
+def test_choose_start_without_a_name_is_the_only_one() -> None:
+    """The name may be left out where there is one start, whether it has a name or not."""
+    assert choose_start(Workload(name="shop", start=BASKET)) is BASKET
+    assert choose_start(Workload(name="shop", start={"order": BASKET})) is BASKET

@@ -12,7 +12,7 @@ from temporal_fleet.cli.command import Command, output_option
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from temporal_fleet.registration import WorkloadDescription
+    from temporal_fleet.registration import StartDescription, WorkloadDescription
 
 
 @click.command(
@@ -81,6 +81,10 @@ def _heading(workload: WorkloadDescription) -> RenderableType:
     return Text.assemble((workload.name, "bold"), f"  {' · '.join(facts)}")
 
 
+def _start(start: StartDescription) -> str:
+    return start.workflow if start.name is None else f"{start.workflow} (--start {start.name})"
+
+
 def _parts(workload: WorkloadDescription) -> Iterator[RenderableType]:
     from rich.text import Text
 
@@ -108,6 +112,7 @@ def _parts(workload: WorkloadDescription) -> Iterator[RenderableType]:
         ("Nexus services", workload.nexus_services),
         ("Served elsewhere", workload.served_elsewhere),
         ("Health checks", workload.health_checks),
+        ("Started from files", [_start(each) for each in workload.starts]),
     ):
         if names:
             yield Text(f"{what}: {', '.join(names)}")

@@ -28,6 +28,7 @@ TERMINATED = 143
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
+    start: str | None
     rate: float | None
     concurrency: int
     wait: bool
@@ -43,12 +44,18 @@ class _Options:
             "start every line, show how the workflows ended",
         ),
         ("fleet start orders orders.jsonl --rate 50", "at most 50 starts per second"),
+        ("fleet start orders refunds.jsonl --start refund", "one of several starts, by its name"),
         ("zcat old.gz | fleet start orders -", "read standard input"),
         ("fleet start orders orders.jsonl --output json", "one JSON object per line, summary last"),
     ],
 )
 @workload_argument
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "--start",
+    metavar="NAME",
+    help="Which of the workload's starts; `fleet list` shows their names. Omit it for the only one.",
+)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most starts per second.")
 @click.option(
     "--concurrency",
@@ -77,13 +84,14 @@ def start(workload: str, file: str, **options: Any) -> int:
 
     from temporal_fleet.cli.connecting import with_client
     from temporal_fleet.errors import ExitCode
-    from temporal_fleet.starting import StartReport
+    from temporal_fleet.starting import StartReport, choose_start
     from temporal_fleet.workload import load_workload
 
     wanted = _Options(**options)
     if wanted.timeout is not None and not wanted.wait:
         raise click.UsageError("--timeout limits the wait for results: add --wait")
     loaded = load_workload(workload)
+    choose_start(loaded, wanted.start)
     path = None if file == "-" else Path(file)
     report = StartReport()
     reached = False
@@ -124,6 +132,7 @@ async def _run(
             client,
             workload,
             read_lines(path),
+            start=options.start,
             task_queue=load_settings().settings.worker.task_queue,
             rate=options.rate,
             concurrency=options.concurrency,

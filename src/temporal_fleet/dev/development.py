@@ -281,11 +281,15 @@ async def _greet(
         lines.append(f"Temporal UI      {server.ui_url or 'off'}")
         if not server.address.endswith(":7233"):
             lines.append(f"for other tools  export TEMPORAL_ADDRESS={server.address}")
-    task_queues = await workers.task_queues()
+    offers = await workers.offers()
     for name, workload in workers.workloads.items():
         where = f"http://127.0.0.1:{workload.health_port}/readyz?verbose"
         state = f"health {where}" if workload.ready.is_set() else "does not run"
-        lines.append(f"{name:<16} task queue {task_queues.get(name, 'unknown')}, {state}")
+        offer = offers.get(name)
+        lines.append(f"{name:<16} task queue {offer.task_queue if offer else 'unknown'}, {state}")
+        for start in offer.starts if offer else ():
+            chosen = f" --start {start}" if start else ""
+            lines.append(f"{'':<16} fleet start {name} FILE{chosen}")
     lines.append("Ctrl-C           drains and stops everything")
     for line in lines:
         terminal.say(line)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 
@@ -27,6 +28,16 @@ DEFAULTS = {
 """Settings of workers under development, where the environment does not say otherwise."""
 
 _KILL_MARGIN = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a running workload offers to other programs."""
+
+    task_queue: str
+    """Task queue that it serves."""
+    starts: Sequence[str | None]
+    """Names of what ``fleet start`` can start; None is the only one, which needs no name."""
 
 
 class Workers:
@@ -58,8 +69,8 @@ class Workers:
         """Names of the workloads that do not poll."""
         return [name for name, each in self.workloads.items() if not each.ready.is_set()]
 
-    async def task_queues(self) -> dict[str, str]:
-        """Return the task queue of each workload that can be imported.
+    async def offers(self) -> dict[str, Offer]:
+        """Return what each workload that can be imported offers.
 
         A process of its own asks, as the code of workloads is never imported into this one.
         """
@@ -68,7 +79,12 @@ class Workers:
         await child.exited
         found = json.loads(text[text.index("{") :])["workloads"]
         override = os.environ.get("FLEET_WORKER_TASK_QUEUE")
-        return {each["name"]: override or each["task_queue"] for each in found}
+        return {
+            each["name"]: Offer(
+                override or each["task_queue"], [start["name"] for start in each["starts"]]
+            )
+            for each in found
+        }
 
     async def renew_launcher(self, modules: Iterable[str]) -> None:
         """Start processes from now on with the newest code of temporal-fleet itself."""

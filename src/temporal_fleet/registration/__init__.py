@@ -12,10 +12,15 @@ from temporal_fleet.registration.building import (
     only_cpu_bound,
 )
 from temporal_fleet.registration.checks import check_workload
-from temporal_fleet.registration.description import WorkloadDescription, describe
+from temporal_fleet.registration.description import (
+    StartDescription,
+    WorkloadDescription,
+    describe,
+)
 from temporal_fleet.registration.sandbox import sandbox_runner, workload_error_of
 
 __all__ = [
+    "StartDescription",
     "WorkloadDescription",
     "build_activities",
     "build_nexus_handlers",

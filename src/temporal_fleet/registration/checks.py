@@ -310,14 +310,14 @@ def _check_served_elsewhere(workload: Workload[Any, Any], _settings: Settings) -
 
 
 def _check_start(workload: Workload[Any, Any], _settings: Settings) -> Iterator[Problem]:
-    start = workload.start
-    if start is not None and start.workflow not in workload.workflows:
-        yield Problem(
-            subject=f"workload {workload.name!r}",
-            message=f"its WorkflowStart starts {location_of(start.workflow)}, "
-            "which it does not register",
-            cure="List it in Workload(workflows=...), as files are started on its own task queue",
-        )
+    for name, start in workload.starts.items():
+        if start.workflow not in workload.workflows:
+            which = "its WorkflowStart" if name is None else f"its WorkflowStart {name!r}"
+            yield Problem(
+                subject=f"workload {workload.name!r}",
+                message=f"{which} starts {location_of(start.workflow)}, which it does not register",
+                cure="List it in Workload(workflows=...), as files are started on its own task queue",
+            )
 
 
 def _check_settings(workload: Workload[Any, Any], _settings: Settings) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Any
 from temporal_fleet.registration.definitions import (
     ExecutionModel,
     activity_definitions,
+    location_of,
     nexus_service,
     workflow_definitions,
 )
@@ -48,6 +49,16 @@ class ActivityDescription:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartDescription:
+    """One way to start workflows of a workload from a file."""
+
+    name: str | None
+    """What ``--start`` takes; None when it is the only one and has no name."""
+    workflow: str
+    """Type of the workflow that a line starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadDescription:
     """What a workload consists of; ``dataclasses.asdict`` makes it ready for JSON."""
 
@@ -69,8 +80,8 @@ class WorkloadDescription:
     has_resources: bool
     """Whether it opens resources before it polls."""
     health_checks: tuple[str, ...]
-    can_start_files: bool
-    """Whether ``fleet start`` can start its workflows from a file."""
+    starts: tuple[StartDescription, ...]
+    """What ``fleet start`` can start from a file."""
 
 
 def describe(workload: Workload[Any, Any]) -> WorkloadDescription:
@@ -95,7 +106,7 @@ def describe(workload: Workload[Any, Any]) -> WorkloadDescription:
         settings_prefix=settings_prefix(workload.settings),
         has_resources=workload.resources is not None,
         health_checks=tuple(sorted(workload.health_checks)),
-        can_start_files=workload.start is not None,
+        starts=tuple(_starts(workload)),
     )
 
 
@@ -120,6 +131,13 @@ def _activities(workload: Workload[Any, Any]) -> Iterator[ActivityDescription]:
             model=found.model,
             module=found.location.partition(":")[0],
         )
+
+
+def _starts(workload: Workload[Any, Any]) -> Iterator[StartDescription]:
+    types = {found.location: found.type_name or DYNAMIC for found in workflow_definitions(workload)}
+    for name, start in workload.starts.items():
+        if (place := location_of(start.workflow)) in types:
+            yield StartDescription(name=name, workflow=types[place])
 
 
 def _shown(names: tuple[str | None, ...]) -> tuple[str, ...]:

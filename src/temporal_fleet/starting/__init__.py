@@ -5,6 +5,7 @@ and repeats nothing. A bad line is reported and the rest goes on. Lines are read
 neither the size of the file nor a slow pipe matters.
 """
 
+from temporal_fleet.starting.choice import choose_start
 from temporal_fleet.starting.lines import LineResult, LineStatus, StartReport
 from temporal_fleet.starting.reading import read_lines
 from temporal_fleet.starting.run import DEFAULT_CONCURRENCY, start_all
@@ -14,6 +15,7 @@ __all__ = [
     "LineResult",
     "LineStatus",
     "StartReport",
+    "choose_start",
     "read_lines",
     "start_all",
 ]

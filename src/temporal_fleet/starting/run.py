@@ -24,10 +24,9 @@ from temporal_fleet.errors import (
     ConnectionFailedError,
     DecryptionError,
     FleetError,
-    Problem,
-    WorkloadError,
 )
 from temporal_fleet.sdk_internals import WorkflowDefinition
+from temporal_fleet.starting.choice import choose_start
 from temporal_fleet.starting.lines import (
     LineResult,
     LineStatus,
@@ -54,6 +53,7 @@ async def start_all(
     workload: Workload[Any, Any],
     lines: AsyncIterable[bytes | TooLong],
     *,
+    start: str | None = None,
     task_queue: str | None = None,
     rate: float | None = None,
     concurrency: int = DEFAULT_CONCURRENCY,
@@ -68,6 +68,7 @@ async def start_all(
         client: Connected to the server and namespace.
         workload: Whose ``start`` says what a line is and what it starts.
         lines: Lines of JSON; empty ones are skipped.
+        start: Name of the start; None = the only one.
         task_queue: Where to start; None = the workload's own.
         rate: Most starts per second; None = no limit.
         concurrency: Most starts under way at once.
@@ -80,12 +81,14 @@ async def start_all(
         The report, also when lines were rejected or workflows failed.
 
     Raises:
-        WorkloadError: When the workload does not say how to start from a file.
+        WorkloadError: When the workload has no such start, or several and none was named.
         ConnectionFailedError: When the server refuses us, or stays away for a minute. What was
             started stays started, and another run goes on from there.
     """
     counted = report or StartReport()
-    starter = await _starter(client, workload, task_queue, on_line, counted)
+    chosen = choose_start(workload, start)
+    queue = task_queue or workload.default_task_queue
+    starter = await _starter(client, chosen, queue, on_line, counted)
     began = time.monotonic()
     try:
         with _first_of_a_group():
@@ -99,19 +102,17 @@ async def start_all(
 
 async def _starter(
     client: Client,
-    workload: Workload[Any, Any],
-    task_queue: str | None,
+    start: WorkflowStart[Any],
+    task_queue: str,
     on_line: Callable[[LineResult], None] | None,
     report: StartReport,
 ) -> _Starter[Any]:
-    if workload.start is None:
-        raise WorkloadError([_starts_nothing(workload)])
     calls = PatientCalls(client, patience=PATIENCE, on_retry=report.count_retry)
     return _Starter(
         client,
-        workload.start,
+        start,
         calls=calls,
-        task_queue=task_queue or workload.default_task_queue,
+        task_queue=task_queue,
         search_attributes=await _known_search_attributes(client, calls),
         on_line=on_line or (lambda _: None),
         report=report,
@@ -134,14 +135,6 @@ def _first_of_a_group() -> Iterator[None]:
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _starts_nothing(workload: Workload[Any, Any]) -> Problem:
-    return Problem(
-        subject=f"workload {workload.name!r}",
-        message="does not say how to start workflows from a file",
-        cure="Declare Workload(start=WorkflowStart(workflow=..., model=..., workflow_id=...))",
-    )
 
 
 async def _known_search_attributes(client: Client, calls: PatientCalls) -> frozenset[str]:
