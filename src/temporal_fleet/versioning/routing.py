@@ -101,7 +101,7 @@ def _check_ramp_down(wanted: Routing, now: Routing) -> list[str]:
         return []
     return [
         f"{build_name(ramping)} {how}, and {percent(wanted.percentage)} would take new work away "
-        "from it. If the values are behind, bring them up to date; if it shall go back, set "
+        "from it. If the values are behind, bring them up to date; if it should go back, set "
         "rollout.allowRampDown: true or pass --allow-ramp-down; to end a ramp: fleet rollout "
         "rollback"
     ]
