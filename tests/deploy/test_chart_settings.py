@@ -66,8 +66,9 @@ CHOSEN: dict[str, Any] = {
     "drainWarningSeconds": 0,
     "drainForceTimeoutSeconds": 0.05,
     "healthLivenessTimeoutSeconds": 44,
+    "metricsHistogramBuckets": "page_bytes=1000,100000 score=0.5,0.9",
 }
-"""Where rules between settings admit less than each one's own range."""
+"""Where rules between settings, or a notation of its own, admit less than each one's own range."""
 
 
 def _values(settings: Values, **queue: Any) -> Values:

@@ -10,9 +10,9 @@ from temporalio import activity
 
 from temporal_fleet import cpu_bound
 
-PAGES = Counter("sample_pages", "Pages done.", ["kind"])
-SIZES = Histogram("sample_sizes", "Sizes of pages.", buckets=[1, 10])
-LEVEL = Gauge("sample_level", "A level of one process.")
+PAGES = Counter("cpu_sample_pages", "Pages done.", ["kind"])
+SIZES = Histogram("cpu_sample_sizes", "Sizes of pages.", buckets=[1, 10])
+LEVEL = Gauge("cpu_sample_level", "A level of one process.")
 
 
 @activity.defn

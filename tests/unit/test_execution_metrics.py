@@ -122,17 +122,19 @@ async def test_counts_of_all_processes_are_added_to_those_of_the_worker() -> Non
         with pytest.raises(ValueError, match="after counting"):
             await count(100, True)
     after = read(metrics)
-    grown = {key: after[key] - before.get(key, 0) for key in after if key[0].startswith("sample")}
+    grown = {
+        key: after[key] - before.get(key, 0) for key in after if key[0].startswith("cpu_sample")
+    }
 
     assert grown == {
-        ("sample_pages_total", "written"): 1,
-        ("sample_pages_total", "read"): 130,
-        ("sample_sizes_bucket", "1.0"): 0,
-        ("sample_sizes_bucket", "10.0"): 3,
-        ("sample_sizes_bucket", "+Inf"): 4,
-        ("sample_sizes_count", ""): 4,
-        ("sample_sizes_sum", ""): 65,
-        ("sample_level", ""): 0,
+        ("cpu_sample_pages_total", "written"): 1,
+        ("cpu_sample_pages_total", "read"): 130,
+        ("cpu_sample_sizes_bucket", "1.0"): 0,
+        ("cpu_sample_sizes_bucket", "10.0"): 3,
+        ("cpu_sample_sizes_bucket", "+Inf"): 4,
+        ("cpu_sample_sizes_count", ""): 4,
+        ("cpu_sample_sizes_sum", ""): 65,
+        ("cpu_sample_level", ""): 0,
     }
 
 

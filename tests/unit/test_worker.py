@@ -6,13 +6,13 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from temporal_fleet.settings import LoadedSettings, Settings
+from temporal_fleet.settings import load_settings
 from temporal_fleet.worker.process import WorkerProcess
 
 
 async def test_failed_task_begins_the_drain_and_is_logged_once() -> None:
     """No task of the process dies silently: the worker drains, and the log has the cause."""
-    life = WorkerProcess("orders", LoadedSettings(Settings(), {}))
+    life = WorkerProcess("orders", load_settings(environ={}))
     life.drain.install(asyncio.get_running_loop())
     error = RuntimeError("secret file vanished")
 
