@@ -11,12 +11,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from temporal_fleet.errors import WorkloadError
 from temporal_fleet.registration import (
-    build_activities,
-    build_nexus_handlers,
     check_workload,
     cpu_bound_modules,
     describe,
 )
+from temporal_fleet.registration.building import build_activities, build_nexus_handlers
 from temporal_fleet.settings import DeploymentSettings, Settings, WorkerSettings
 from temporal_fleet.workload import WorkflowStart, Workload
 

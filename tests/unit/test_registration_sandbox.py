@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
 from temporal_fleet.errors import WorkloadError
-from temporal_fleet.registration import build_activities, sandbox_runner, workload_error_of
+from temporal_fleet.registration import build_worker
 from temporal_fleet.registration.sandbox_imports import CHEAP_IMPORT
 from temporal_fleet.testing import MissingToolError, time_skipping
 from temporal_fleet.workload import Workload
@@ -104,15 +104,15 @@ def package(site: Site) -> Site:
     return site
 
 
-def worker(client: Client, workload: Workload[Any, Any], **options: Any) -> Worker:
-    """The SDK's worker, with the workload's sandbox."""
-    return Worker(
-        client,
-        task_queue="parcels",
-        workflows=workload.workflows,
-        workflow_runner=sandbox_runner(workload),
-        **options,
-    )
+def worker(
+    client: Client,
+    workload: Workload[Any, Any],
+    *,
+    resources: object = None,
+    threads: ThreadPoolExecutor | None = None,
+) -> Worker:
+    """The worker of a workload."""
+    return build_worker(client, workload, resources, threads=threads, versioning=False)
 
 
 @pytest.mark.parametrize("what", ["now", "time", "random"])
@@ -128,9 +128,8 @@ async def test_sandbox_nondeterministic_call_is_refused(
         passthrough_modules=["acme_parcels.models"],
         workflow_failure_exception_types=[RestrictedWorkflowAccessError],
     )
-    types = workload.workflow_failure_exception_types
 
-    async with worker(client, workload, workflow_failure_exception_types=types):
+    async with worker(client, workload):
         with pytest.raises(WorkflowFailureError) as error:
             await client.execute_workflow(
                 "Forbidden", what, id=f"forbidden-{what}", task_queue="parcels"
@@ -151,10 +150,9 @@ async def test_sandbox_models_pass_through_without_warning(package: Site, client
         activities=[scale],
         passthrough_modules=["acme_parcels.models"],
     )
-    activities = build_activities(workload, 7)
 
     with ThreadPoolExecutor(1) as threads:
-        async with worker(client, workload, activities=activities, activity_executor=threads):
+        async with worker(client, workload, resources=7, threads=threads):
             result = await client.execute_workflow(
                 delivery.run,
                 parcel(key="a", grams=5),
@@ -189,12 +187,10 @@ async def test_sandbox_module_passed_through_by_package_is_refused(
 
 
 def not_prepared(client: Client, workload: Workload[Any, Any]) -> WorkloadError:
-    """The error with which the worker's construction fails, as the SDK wraps it."""
-    with pytest.raises(RuntimeError, match="Failed validating workflow") as raised:
+    """The error with which the worker's construction fails."""
+    with pytest.raises(WorkloadError) as raised:
         worker(client, workload)
-    error = workload_error_of(raised.value)
-    assert error is not None
-    return error
+    return raised.value
 
 
 REFUSES_SECOND_IMPORT = """

@@ -38,16 +38,20 @@ PASSED_THROUGH = (
 """Modules that are passed through for every workload, with everything below them."""
 
 
+def ignore_import(_module: str) -> None:
+    """Do nothing after the import of a module."""
+
+
 def sandbox_runner(
-    workload: Workload[Any, Any], *, after_import: Callable[[str], None] = lambda _module: None
+    workload: Workload[Any, Any], *, after_import: Callable[[str], None] = ignore_import
 ) -> WorkflowRunner:
     """Return the runner for a workload's workflows, with every determinism check on.
 
     Preparing a workflow raises WorkloadError when its module cannot be imported in the sandbox, or
     turns out to be passed through (its package may do so in ``__init__.py``, out of sight of the
-    static check). The error carries the problems of all the workload's workflows. The SDK's
-    ``Worker`` wraps it; :func:`workload_error_of` takes it out again. A module that is slow to
-    import is named in the log, once.
+    static check). The error carries the problems of all the workload's workflows; the SDK's ``Worker``
+    wraps it, and ``build_worker`` takes it out again. A module that is slow to import is named in the
+    log, once.
 
     Args:
         workload: Whose workflows they are.
@@ -59,12 +63,6 @@ def sandbox_runner(
         workflows=tuple(workload.workflows),
         after_import=after_import,
     )
-
-
-def workload_error_of(error: BaseException) -> WorkloadError | None:
-    """Return the WorkloadError that the SDK's ``Worker`` wrapped; None when *error* is another one."""
-    cause = error.__cause__
-    return cause if isinstance(cause, WorkloadError) else None
 
 
 def passing_through(module: str, workload: Workload[Any, Any]) -> str | None:
@@ -105,7 +103,7 @@ def _restrictions(workload: Workload[Any, Any]) -> SandboxRestrictions:
 @dataclass(frozen=True)
 class _GuardedRunner(SandboxedWorkflowRunner):
     workflows: tuple[type, ...] = ()
-    after_import: Callable[[str], None] = lambda _module: None
+    after_import: Callable[[str], None] = ignore_import
     _told_slow: set[str] = field(default_factory=set)
 
     @override

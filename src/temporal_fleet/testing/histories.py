@@ -41,15 +41,13 @@ async def replay_histories(
     from temporalio.worker import Replayer
 
     from temporal_fleet.payloads import data_converter
-    from temporal_fleet.registration import sandbox_runner
+    from temporal_fleet.registration import workflow_arguments
 
     histories = await asyncio.to_thread(_read_histories, directory)
     replayer = Replayer(
-        workflows=workload.workflows,
-        workflow_runner=sandbox_runner(workload),
         interceptors=workload.interceptors,
         data_converter=data_converter(fleet.codec if fleet else None),
-        workflow_failure_exception_types=workload.workflow_failure_exception_types,
+        **workflow_arguments(workload, versioning=True),
     )
     for history in histories:
         await replayer.replay_workflow(history)

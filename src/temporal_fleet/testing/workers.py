@@ -7,16 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from temporalio.client import Client
-from temporalio.worker import Worker
 
 from temporal_fleet.execution import ThreadPool, running_process_pool
-from temporal_fleet.registration import (
-    build_activities,
-    build_nexus_handlers,
-    cpu_bound_modules,
-    sandbox_runner,
-)
-from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
+from temporal_fleet.registration import build_worker, cpu_bound_modules
 from temporal_fleet.settings import Settings
 from temporal_fleet.workload import ResourceContext, Workload
 
@@ -56,18 +49,8 @@ async def running(
         if modules := cpu_bound_modules(workload):
             await stack.enter_async_context(running_process_pool(1, modules))
         threads = stack.enter_context(ThreadPool(10))
-        worker = Worker(
-            client,
-            task_queue=workload.default_task_queue,
-            workflows=workload.workflows,
-            activities=build_activities(workload, resources),
-            nexus_service_handlers=build_nexus_handlers(workload, resources),
-            activity_executor=threads,
-            workflow_runner=without_versioning(sandbox_runner(workload)),
-            unsandboxed_workflow_runner=UnversionedRunner(),
-            interceptors=workload.interceptors,
-            workflow_failure_exception_types=workload.workflow_failure_exception_types,
-            **worker_options,
+        worker = build_worker(
+            client, workload, resources, threads=threads, versioning=False, **worker_options
         )
         await stack.enter_async_context(worker)
         yield resources

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from temporalio.runtime import Runtime
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from temporal_fleet.client.connection import Connector, check_namespace
 from temporal_fleet.client.credentials import CredentialWatcher
@@ -26,15 +26,11 @@ from temporal_fleet.health.server import HealthServer
 from temporal_fleet.health.state import HealthState
 from temporal_fleet.payloads import data_converter
 from temporal_fleet.registration import (
-    build_activities,
-    build_nexus_handlers,
+    build_worker,
     check_workload,
     cpu_bound_modules,
     only_cpu_bound,
-    sandbox_runner,
-    workload_error_of,
 )
-from temporal_fleet.registration.unversioned import UnversionedRunner, without_versioning
 from temporal_fleet.settings import Settings, load_model
 from temporal_fleet.telemetry.foreign_logging import take_logging_back
 from temporal_fleet.telemetry.logs import configure_logging
@@ -214,16 +210,30 @@ class Assembly:
         settings = self.settings
         threads = self._thread_pool(stack)
         task_queue = settings.worker.task_queue or workload.default_task_queue
-        activities = build_activities(workload, resources)
-        handlers = build_nexus_handlers(workload, resources)
-        worker = self._sdk_worker(workload, activities, handlers, threads, credentials)
+        worker = build_worker(
+            credentials.client,
+            workload,
+            resources,
+            task_queue=task_queue,
+            threads=threads,
+            versioning=settings.deployment.versioning,
+            interceptors=[self.tracker],
+            after_import=take_logging_back,
+            identity=self.identity,
+            on_fatal_error=self._fatal,
+            **worker_options(
+                settings,
+                deployment_name=settings.deployment.name_for(self.name),
+                only_cpu_bound=only_cpu_bound(workload),
+            ),
+        )
         return Parts(
             worker=worker,
             probe=ServerProbe(
                 settings,
                 client=lambda: credentials.client,
                 task_queue=task_queue,
-                kinds=kinds_of(workload.workflows, activities, handlers),
+                kinds=kinds_of(workload.workflows, workload.activities, workload.nexus_handlers),
                 identity=self.identity,
                 state=self.health,
             ),
@@ -232,45 +242,6 @@ class Assembly:
             threads=threads,
             task_queue=task_queue,
         )
-
-    def _sdk_worker(
-        self,
-        workload: Workload[Any, Any],
-        activities: Sequence[Callable[..., Any]],
-        handlers: Sequence[object],
-        threads: ThreadPool | None,
-        credentials: CredentialWatcher,
-    ) -> Worker:
-        settings = self.settings
-        runner = sandbox_runner(workload, after_import=take_logging_back)
-        versioning = settings.deployment.versioning
-        try:
-            return Worker(
-                credentials.client,
-                task_queue=settings.worker.task_queue or workload.default_task_queue,
-                identity=self.identity,
-                workflows=workload.workflows,
-                activities=activities,
-                nexus_service_handlers=handlers,
-                activity_executor=threads,
-                nexus_task_executor=threads if handlers else None,
-                workflow_runner=runner if versioning else without_versioning(runner),
-                unsandboxed_workflow_runner=(
-                    UnsandboxedWorkflowRunner() if versioning else UnversionedRunner()
-                ),
-                workflow_failure_exception_types=workload.workflow_failure_exception_types,
-                interceptors=[self.tracker, *workload.interceptors],
-                on_fatal_error=self._fatal,
-                **worker_options(
-                    settings,
-                    deployment_name=settings.deployment.name_for(self.name),
-                    only_cpu_bound=only_cpu_bound(workload),
-                ),
-            )
-        except RuntimeError as error:
-            if told := workload_error_of(error):
-                raise told from None
-            raise
 
     def _thread_pool(self, stack: AsyncExitStack) -> ThreadPool | None:
         size = self.settings.concurrency.threads

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -31,8 +31,8 @@ from fleet_orders.models import (
     ParcelStatus,
 )
 from fleet_orders.payments_api import ChargeRequest, Receipt, RefundRequest
-from temporal_fleet.registration import sandbox_runner
-from temporal_fleet.testing import MissingToolError, time_skipping
+from fleet_orders.settings import OrderSettings
+from temporal_fleet.testing import MissingToolError, running, time_skipping
 
 TASK_QUEUE = "orders"
 ADDRESS = Address(
@@ -134,10 +134,8 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
 async def workers(shop: Shop, *, sticky_cache: int = 100) -> AsyncIterator[None]:
     """Workers of both task queues with the shop's activities."""
     payments = Worker(shop.client, task_queue="payments", activities=[shop.charge, shop.refund])
-    orders = Worker(
-        shop.client,
-        task_queue=TASK_QUEUE,
-        workflows=workload.workflows,
+    simulated = replace(
+        workload,
         activities=[
             shop.score_fraud,
             shop.reserve_stock,
@@ -148,9 +146,10 @@ async def workers(shop: Shop, *, sticky_cache: int = 100) -> AsyncIterator[None]
             shop.recall_parcel,
             shop.notify_customer,
         ],
-        workflow_runner=sandbox_runner(workload),
-        max_cached_workflows=sticky_cache,
-        activity_executor=ThreadPoolExecutor(1),
+        resources=None,
+    )
+    orders = running(
+        simulated, shop.client, settings=OrderSettings(), max_cached_workflows=sticky_cache
     )
     async with payments, orders:
         yield
