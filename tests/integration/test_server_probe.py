@@ -12,6 +12,7 @@ import pytest
 import trustme
 from rotation_workflows import ManyShort, Work
 from structlog.testing import capture_logs
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import Runtime
@@ -19,8 +20,9 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from tls_proxy import PERMISSION_DENIED, UNAUTHENTICATED, CertificateFiles, TlsProxy, tls_proxy
 
 from temporal_fleet.client.connection import Connector
-from temporal_fleet.client.pollers import TaskType
+from temporal_fleet.client.pollers import TaskType, describe_task_queue
 from temporal_fleet.health import probe as server_probe
+from temporal_fleet.health import routing_notice
 from temporal_fleet.health.probe import ServerProbe, kinds_of
 from temporal_fleet.health.state import HealthState, Phase
 from temporal_fleet.payloads import data_converter
@@ -149,6 +151,43 @@ async def test_pollers_with_another_build_id_are_not_ours(probed: Probed) -> Non
 
         assert not await probed.probe(build_id="2.0-def").ask()
         assert probed.state.failures()["pollers"].endswith("with build ID 2.0-def")
+
+
+async def test_worker_whose_build_is_not_current_says_so_once(
+    probed: Probed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is ready but routed no new work says so once; one whose build is current does not."""
+    monkeypatch.setattr(routing_notice, "UNROUTED_LIMIT", timedelta(0))
+    async with probed.worker(build_id="1.0-abc"):
+        probe = probed.probe(build_id="1.0-abc")
+        with capture_logs() as before:
+            async with asyncio.timeout(10):
+                await probe.confirm_pollers()
+            await probe.ask()
+        await set_current(probed.client, "1.0-abc")
+        with capture_logs() as after:
+            await probed.probe(build_id="1.0-abc").ask()
+
+    assert [(line["log_level"], line["routed_to"]) for line in before] == [
+        ("warning", ["workers without versioning"])
+    ]
+    assert after == []
+
+
+async def set_current(client: Client, build_id: str) -> None:
+    """Make a build current, and wait until the task queue has it."""
+    await client.workflow_service.set_worker_deployment_current_version(
+        SetWorkerDeploymentCurrentVersionRequest(
+            namespace=client.namespace, deployment_name="probed", build_id=build_id
+        )
+    )
+    while True:
+        answer = await describe_task_queue(
+            client, TASK_QUEUE, "workflow", timeout=timedelta(seconds=5)
+        )
+        if answer.versioning_info.current_deployment_version.build_id == build_id:
+            return
+        await asyncio.sleep(0.05)
 
 
 async def test_pollers_of_the_process_before_are_not_ours(probed: Probed) -> None:

@@ -22,6 +22,7 @@ from temporal_fleet.client.pollers import (
     other_partitions,
     pollers_at,
 )
+from temporal_fleet.health.routing_notice import RoutingNotice
 from temporal_fleet.health.state import HealthState
 from temporal_fleet.settings import Settings
 
@@ -67,6 +68,7 @@ class ServerProbe:
         self._kinds = tuple(kinds)
         self._identity = identity
         self._state = state
+        self._routing = RoutingNotice(self._build_id, task_queue)
         self._failures = 0
         self._former: dict[str, datetime] = {}
         # Asked for once: their number changes only by the server's configuration.
@@ -133,6 +135,8 @@ class ServerProbe:
         answer = await describe_task_queue(
             self._client(), self._task_queue, kind, timeout=CALL_TIMEOUT
         )
+        if kind == self._kinds[0]:
+            self._routing.look(answer.versioning_info, time.monotonic())
         return answer.pollers
 
     async def _elsewhere(self, kind: TaskType) -> Sequence[PollerInfo]:
